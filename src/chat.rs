@@ -1,0 +1,275 @@
+//! The words of a conversation, in no provider's types: messages, tool calls and their outcomes,
+//! answers and what they used.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// Who speaks in a request's message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Rules that bind the turn they come with.
+    System,
+    /// The person.
+    User,
+    /// The model, as the sender remembers it.
+    Assistant,
+}
+
+/// What is said: text, or parts of text and images. The JSON is `OpenAI`'s.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(untagged)]
+pub enum Content {
+    /// Plain text.
+    Text(String),
+    /// Text and images in order.
+    Parts(Vec<Part>),
+}
+
+/// A part of a message's content.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Part {
+    /// Plain text.
+    Text {
+        /// The text.
+        text: String,
+    },
+    /// An image by address.
+    ImageUrl {
+        /// Where the image is.
+        image_url: ImageUrl,
+    },
+}
+
+/// Where an image is: an `https:` or a `data:` URL.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImageUrl {
+    /// The URL.
+    pub url: String,
+}
+
+/// A message of a request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Message {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said.
+    pub content: Content,
+}
+
+/// A call that the model asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToolCall {
+    /// The model's id of the call, unique within its turn.
+    pub call_id: String,
+    /// The tool's name as the model says it.
+    pub name: String,
+    /// The arguments as the model wrote them: meant to be a JSON object, not checked yet.
+    pub arguments: String,
+}
+
+/// How a tool call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutcomeStatus {
+    /// The tool answered.
+    Succeeded,
+    /// The tool said that it failed, or it could not be asked, or it took too long.
+    Failed,
+    /// The call was not made: unknown tool, or arguments that do not fit.
+    Refused,
+    /// The call was under way when its worker stopped; what it did is unknown.
+    Interrupted,
+}
+
+/// What a tool call came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToolOutcome {
+    /// How it ended.
+    pub status: OutcomeStatus,
+    /// What is stored: the result's text, cut at the server's `max_result_bytes`. Never empty.
+    pub text: String,
+    /// The result's size before any cut, in bytes.
+    pub bytes: u64,
+}
+
+/// Tokens used by one model call or by a job.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+pub struct Usage {
+    /// Tokens of the prompts.
+    pub input_tokens: u64,
+    /// Of these, read from the provider's cache.
+    pub cached_tokens: u64,
+    /// Tokens of the answers.
+    pub output_tokens: u64,
+    /// Of these, spent on reasoning.
+    pub reasoning_tokens: u64,
+    /// Input and output together.
+    pub total_tokens: u64,
+}
+
+impl std::ops::AddAssign for Usage {
+    fn add_assign(&mut self, other: Self) {
+        self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);
+        self.cached_tokens = self.cached_tokens.saturating_add(other.cached_tokens);
+        self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);
+        self.reasoning_tokens = self.reasoning_tokens.saturating_add(other.reasoning_tokens);
+        self.total_tokens = self.total_tokens.saturating_add(other.total_tokens);
+    }
+}
+
+/// Why the model stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// It was done, or it asked for tools.
+    Done,
+    /// It was cut off by a limit on tokens.
+    Length,
+    /// A filter stopped it.
+    ContentFilter,
+}
+
+/// One answer of the model.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The assistant message as the provider sent it; it is stored and replayed so.
+    pub message: Arc<RawValue>,
+    /// The text of it, if there is any.
+    pub content: Option<String>,
+    /// The refusal, if the model refused.
+    pub refusal: Option<String>,
+    /// Why the model stopped.
+    pub stop: Stop,
+    /// The provider's own word for it, for the record.
+    pub finish_reason: Option<String>,
+    /// The calls it asks for, with ids that are present and distinct.
+    pub tool_calls: Arc<[ToolCall]>,
+    /// What the call used.
+    pub usage: Usage,
+    /// The model that answered, as the provider names it.
+    pub model: Option<String>,
+    /// The provider's id of the answer.
+    pub response_id: Option<String>,
+}
+
+/// A tool as the model sees it.
+#[derive(Clone, Debug)]
+pub struct ToolSpec {
+    /// `[a-zA-Z0-9_-]{1,64}`, unique among the tools offered.
+    pub name: String,
+    /// What the tool is for; may be empty.
+    pub description: String,
+    /// JSON Schema of the arguments, an object at the root.
+    pub schema: Arc<RawValue>,
+}
+
+/// Whether the model may or must use tools.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum ToolChoice {
+    /// As the model likes.
+    #[default]
+    Auto,
+    /// No tool.
+    None,
+    /// At least one tool, in the first model call.
+    Required,
+}
+
+/// The options of a job that go to the model as they are.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelOptions {
+    /// 0 to 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 2.0))]
+    pub temperature: Option<f64>,
+    /// 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub top_p: Option<f64>,
+    /// The most tokens of one answer, at least 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub max_output_tokens: Option<u32>,
+    /// For answers that can be repeated, where the provider can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<i64>,
+    /// Up to four texts at which the model stops.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4))]
+    pub stop: Option<Vec<String>>,
+    /// How much a reasoning model thinks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_effort: Option<ReasoningEffort>,
+    /// Whether the model may ask for several tools at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parallel_tool_calls: Option<bool>,
+    /// `OpenAI`'s `response_format`, passed on unchanged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_format: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// How much a reasoning model thinks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ReasoningEffort {
+    /// Not at all.
+    None,
+    /// As little as it can.
+    Minimal,
+    /// A little.
+    Low,
+    /// As it usually does.
+    Medium,
+    /// Much.
+    High,
+    /// Very much.
+    Xhigh,
+}
+
+/// A message of a prompt, in the order in which the model reads it.
+#[derive(Clone, Debug)]
+pub enum PromptMessage {
+    /// The configured rules.
+    System(Arc<str>),
+    /// A message of a request.
+    Given(Arc<Message>),
+    /// An earlier answer of the model: the provider's own JSON, and the calls that were read from it.
+    Assistant {
+        /// The provider's message.
+        message: Arc<RawValue>,
+        /// The calls that are answered after it; empty for an answer in words.
+        tool_calls: Arc<[ToolCall]>,
+    },
+    /// The answer to one call of the assistant message before it.
+    Tool {
+        /// Which call.
+        call_id: String,
+        /// What the model reads; never empty.
+        content: Arc<str>,
+    },
+}
+
+/// All that one model call is made of.
+#[derive(Clone, Debug)]
+pub struct Prompt {
+    /// The model asked.
+    pub model: Arc<str>,
+    /// What it reads.
+    pub messages: Vec<PromptMessage>,
+    /// The tools it may use; the same in every call of a job.
+    pub tools: Arc<[ToolSpec]>,
+    /// Whether it may or must.
+    pub tool_choice: ToolChoice,
+    /// The job's options.
+    pub options: Arc<ModelOptions>,
+}

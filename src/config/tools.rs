@@ -1,0 +1,140 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Lookup, Problems, Secret};
+
+/// Which tool servers there are, as text.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Tools")]
+pub struct ToolsSettings {
+    /// One MCP server over stdio, named `default`: its path, and arguments after it
+    #[arg(long, env = "MCP_SERVER_PATH", value_name = "COMMAND")]
+    mcp_server_path: Option<String>,
+    /// A JSON file of MCP servers in the format that MCP hosts share (`mcpServers`)
+    #[arg(long, env = "MCP_CONFIG", value_name = "FILE")]
+    mcp_config: Option<String>,
+    /// How processes are shared where a server does not say: `call`, `shared`, `job` or `user`
+    #[arg(
+        long,
+        env = "CHAT_POOL_ISOLATION",
+        value_name = "ISOLATION",
+        default_value = "call"
+    )]
+    chat_pool_isolation: String,
+    /// Bytes of a tool's result that are stored, where a server does not say
+    #[arg(
+        long,
+        env = "CHAT_MAX_TOOL_RESULT_BYTES",
+        value_name = "BYTES",
+        default_value = "1048576"
+    )]
+    chat_max_tool_result_bytes: String,
+    /// Bytes of a tool's result that the model sees: its head and its tail
+    #[arg(
+        long,
+        env = "CHAT_TOOL_RESULT_MODEL_BYTES",
+        value_name = "BYTES",
+        default_value = "65536"
+    )]
+    chat_tool_result_model_bytes: String,
+}
+
+/// Which tool servers there are.
+#[derive(Clone, Debug, Default)]
+pub struct ToolsConfig {
+    /// The servers, in the order of their names.
+    pub servers: Vec<ServerConfig>,
+    /// Bytes of a result that the model sees.
+    pub model_result_bytes: usize,
+}
+
+/// One tool server.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Its name, as jobs and rows say it.
+    pub name: String,
+    /// Whether its tools carry its name in front: all but the server of `MCP_SERVER_PATH`.
+    pub prefixed: bool,
+    /// How it is reached.
+    pub transport: Transport,
+    /// What is spoken with it.
+    pub protocol: Protocol,
+    /// How its processes are pooled.
+    pub pool: PoolConfig,
+    /// How long one call may take.
+    pub timeout: Duration,
+    /// How long a process may take to start and to list its tools.
+    pub start_timeout: Duration,
+    /// Whether jobs fail when it cannot be reached; otherwise they go on without its tools.
+    pub required: bool,
+    /// Bytes of a result that are stored.
+    pub max_result_bytes: usize,
+    /// Globs of the server's own tool names that are offered; empty: all.
+    pub allow: Vec<String>,
+    /// Globs of the server's own tool names that are not offered; wins over `allow`.
+    pub deny: Vec<String>,
+    /// What becomes of a call whose worker died, where the tool itself does not say that it is safe to repeat.
+    pub on_interrupt: OnInterrupt,
+}
+
+/// How a tool server is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// A child process, over its standard input and output.
+    Stdio {
+        /// The program.
+        command: String,
+        /// Its arguments.
+        args: Vec<String>,
+        /// Variables that it gets in addition to PATH, HOME, LANG, TMPDIR and TERM.
+        env: BTreeMap<String, Secret>,
+    },
+}
+
+/// What is spoken with a tool server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// The Model Context Protocol.
+    Mcp,
+    /// Lines of JSON, as the web route that this program replaces spoke them.
+    Line,
+}
+
+/// How a server's processes are pooled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolConfig {
+    /// The most processes at once.
+    pub size: usize,
+    /// Who shares a process.
+    pub isolation: Isolation,
+    /// Calls after which a process is replaced.
+    pub max_calls: Option<u64>,
+    /// Age at which a process is replaced.
+    pub max_age: Option<Duration>,
+}
+
+/// Who shares a process of a tool server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// One call at a time; reused by all users.
+    Call,
+}
+
+/// What becomes of a call that was under way when its worker died.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnInterrupt {
+    /// It is made again.
+    Retry,
+    /// The model is told that its outcome is unknown.
+    Tell,
+    /// The job fails.
+    Fail,
+}
+
+impl ToolsSettings {
+    /// The settings checked; problems are noted.
+    pub fn parse(&self, lookup: Lookup<'_>, problems: &mut Problems) -> Option<ToolsConfig> {
+        let _ = (lookup, problems);
+        None
+    }
+}
