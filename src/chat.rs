@@ -19,7 +19,7 @@ pub enum Role {
 }
 
 /// What is said: text, or parts of text and images. The JSON is `OpenAI`'s.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, schemars::JsonSchema)]
 #[serde(untagged)]
 pub enum Content {
     /// Plain text.
@@ -29,7 +29,7 @@ pub enum Content {
 }
 
 /// A part of a message's content.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, schemars::JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Part {
     /// Plain text.

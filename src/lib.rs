@@ -3,6 +3,7 @@
 pub mod chat;
 pub mod clock;
 pub mod config;
+pub mod escape;
 pub mod fault;
 pub mod ids;
 

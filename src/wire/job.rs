@@ -1,0 +1,126 @@
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::chat::{Message, ModelOptions, ToolChoice};
+use crate::ids::{ConversationId, JobId};
+
+/// A chat job, version 1. Only `user_id` and `messages` are required; unknown fields are refused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "chat job", extend("additionalProperties" = false))]
+pub struct Job {
+    /// 1, also when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("const" = 1))]
+    pub version: Option<u64>,
+    /// The idempotency key. When absent: the AMQP `message_id`, else a fresh one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_id: Option<JobId>,
+    /// The conversation that is continued. When absent the job starts one whose id equals its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversation_id: Option<ConversationId>,
+    /// Who the job speaks for.
+    #[schemars(
+        length(min = 1, max = 255),
+        regex(pattern = r"^[A-Za-z0-9._:@+/=|-]{1,255}$")
+    )]
+    pub user_id: String,
+    /// What is said, at least one message.
+    #[serde(deserialize_with = "super::object::list")]
+    #[schemars(length(min = 1))]
+    pub messages: Vec<Arc<Message>>,
+    /// The model asked. When absent: the worker's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    pub model: Option<String>,
+    /// How often the model may be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub max_iterations: Option<u32>,
+    /// Which tools it may use.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::object::optional"
+    )]
+    pub tools: Option<ToolSelection>,
+    /// Options that go to the model.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::object::optional"
+    )]
+    pub options: Option<Arc<ModelOptions>>,
+    /// What the job may spend.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::object::optional"
+    )]
+    pub budget: Option<Budget>,
+    /// Whether the answer is published piece by piece while it comes. This version takes `false` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<bool>,
+    /// The job waits until then. This version takes no such jobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<DateTime<Utc>>,
+    /// The job fails if it is not done by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<DateTime<Utc>>,
+    /// What happens while the conversation has an unfinished job. This version takes `enqueue` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_busy: Option<OnBusy>,
+    /// Anything of the sender's, at most 16 KiB, echoed in the result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Map<String, Value>>,
+}
+
+/// Which tools a job may use.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("additionalProperties" = false))]
+pub struct ToolSelection {
+    /// The servers, by their names; all when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub servers: Option<Vec<String>>,
+    /// Globs over the names that the model sees; all when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<String>,
+    /// Globs over the names that the model sees; they win over `allow`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deny: Vec<String>,
+    /// Whether tools may or must be used.
+    #[serde(default)]
+    pub choice: ToolChoice,
+}
+
+/// What a job may spend. It is looked at before each model and tool call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("additionalProperties" = false))]
+pub struct Budget {
+    /// Tokens, in and out together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub total_tokens: Option<u64>,
+    /// Tool calls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_calls: Option<u64>,
+}
+
+/// What happens while the conversation has an unfinished job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnBusy {
+    /// The job waits for its turn.
+    #[default]
+    Enqueue,
+    /// The job is refused.
+    Reject,
+    /// The unfinished jobs are cancelled.
+    Interrupt,
+}
