@@ -1,1 +1,18 @@
-//! (to come)
+//! The conversation as a pure machine: the stored entries fold into a state, and the state says
+//! what comes next.
+//!
+//! The log is the state: [`Conversation::resume`] folds it, [`Conversation::next_step`] asks it and
+//! changes nothing, [`Conversation::after`] is the only transition. No IO, no clock (the time is
+//! given), no logging. May import the leaves, `config` and `wire`.
+
+mod history;
+mod limits;
+mod prompt;
+mod state;
+mod step;
+
+pub use history::{PastRound, PastTurn};
+pub use limits::Limits;
+pub use prompt::{Opening, model_view, system_prompt};
+pub use state::{Conversation, Entry, IllegalEntry, Totals};
+pub use step::{Ask, Outcome, PendingCall, Step};

@@ -1,0 +1,67 @@
+use std::sync::Arc;
+
+use crate::chat::{Answer, Message, PromptMessage, Role, ToolOutcome};
+
+use super::prompt::model_view;
+
+/// An earlier job of the conversation.
+#[derive(Clone, Debug)]
+pub struct PastTurn {
+    /// Its own messages.
+    pub messages: Vec<Arc<Message>>,
+    /// Its rounds, in order.
+    pub rounds: Vec<PastRound>,
+}
+
+/// An answer of an earlier job, and what its calls came to.
+#[derive(Clone, Debug)]
+pub struct PastRound {
+    /// The answer.
+    pub answer: Answer,
+    /// The outcomes of its calls, in order; none where a call was never answered.
+    pub outcomes: Vec<Option<ToolOutcome>>,
+}
+
+impl PastTurn {
+    /// What the model reads of this turn: its messages but the system ones, which bound that turn
+    /// only, and the rounds whose calls are all answered.
+    pub(super) fn prompt(&self, result_bytes: usize) -> Vec<PromptMessage> {
+        let given = self
+            .messages
+            .iter()
+            .filter(|message| message.role != Role::System);
+        let mut lines: Vec<_> = given.cloned().map(PromptMessage::Given).collect();
+        for round in &self.rounds {
+            let outcomes: Option<Vec<_>> = round.outcomes.iter().map(Option::as_ref).collect();
+            let Some(outcomes) = outcomes.filter(|all| all.len() == round.answer.tool_calls.len())
+            else {
+                continue;
+            };
+            push_round(&round.answer, outcomes, result_bytes, &mut lines);
+        }
+        lines
+    }
+}
+
+/// Writes an answer and the outcomes of all its calls, in the order that providers demand.
+pub(super) fn push_round<'a>(
+    answer: &Answer,
+    outcomes: impl IntoIterator<Item = &'a ToolOutcome>,
+    result_bytes: usize,
+    lines: &mut Vec<PromptMessage>,
+) {
+    let says_nothing = answer.content.as_ref().is_none_or(String::is_empty);
+    if says_nothing && answer.refusal.is_none() && answer.tool_calls.is_empty() {
+        return;
+    }
+    lines.push(PromptMessage::Assistant {
+        message: Arc::clone(&answer.message),
+        tool_calls: Arc::clone(&answer.tool_calls),
+    });
+    for (call, outcome) in answer.tool_calls.iter().zip(outcomes) {
+        lines.push(PromptMessage::Tool {
+            call_id: call.call_id.clone(),
+            content: model_view(&outcome.text, result_bytes).into(),
+        });
+    }
+}

@@ -1,0 +1,266 @@
+use chrono::{DateTime, Utc};
+
+use super::limits::Limits;
+use super::step::{Ask, Outcome, PendingCall, Step};
+use crate::chat::{Answer, Stop, ToolChoice, ToolOutcome, Usage};
+use crate::config::OnIterationLimit;
+use crate::fault::{ErrorCode, Failure};
+use crate::wire::FinishReason;
+
+/// What can be stored of a job.
+#[derive(Clone, Debug)]
+pub enum Entry {
+    /// The model answered.
+    Answered(Answer),
+    /// A run began the call at this position of the last answer and died before it had its outcome.
+    Interrupted {
+        /// The call's place, from 1.
+        position: u32,
+    },
+    /// The call at this position of the last answer came to an end.
+    Returned {
+        /// The call's place, from 1.
+        position: u32,
+        /// What it came to.
+        outcome: ToolOutcome,
+    },
+}
+
+/// An entry that cannot follow what is there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IllegalEntry {
+    /// An answer while calls are unanswered, or after the last one allowed.
+    #[error("an answer of the model does not fit here")]
+    Answer,
+    /// An outcome of a call that is not pending.
+    #[error("call {position} has no outcome to wait for")]
+    Outcome {
+        /// The call's place, from 1.
+        position: u32,
+    },
+}
+
+/// One round: an answer and what its calls came to.
+#[derive(Clone, Debug)]
+pub(super) struct Round {
+    pub(super) answer: Answer,
+    pub(super) calls: Vec<CallState>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum CallState {
+    Pending { interrupted: bool },
+    Done(ToolOutcome),
+}
+
+/// A job's conversation so far.
+#[derive(Clone, Debug)]
+pub struct Conversation {
+    limits: Limits,
+    pub(super) rounds: Vec<Round>,
+}
+
+/// Sums over a job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Answers of the model.
+    pub iterations: u32,
+    /// Tool calls with an outcome.
+    pub tool_calls: u32,
+    /// What the model calls used.
+    pub usage: Usage,
+}
+
+impl Conversation {
+    /// The conversation that `entries` tell.
+    ///
+    /// # Errors
+    /// An entry that cannot follow the ones before it: the log is damaged.
+    pub fn resume(
+        limits: Limits,
+        entries: impl IntoIterator<Item = Entry>,
+    ) -> Result<Self, IllegalEntry> {
+        let start = Self {
+            limits,
+            rounds: Vec::new(),
+        };
+        entries.into_iter().try_fold(start, Self::after)
+    }
+
+    /// The conversation after `entry`: the only transition there is.
+    ///
+    /// # Errors
+    /// The entry cannot follow what is there.
+    pub fn after(mut self, entry: Entry) -> Result<Self, IllegalEntry> {
+        match entry {
+            Entry::Answered(answer) => {
+                if self.rounds.last().is_some_and(|round| !round.is_answered()) {
+                    return Err(IllegalEntry::Answer);
+                }
+                let pending = || CallState::Pending { interrupted: false };
+                let calls = answer.tool_calls.iter().map(|_| pending()).collect();
+                self.rounds.push(Round { answer, calls });
+            }
+            Entry::Interrupted { position } => {
+                *self.pending(position)? = CallState::Pending { interrupted: true };
+            }
+            Entry::Returned { position, outcome } => {
+                *self.pending(position)? = CallState::Done(outcome);
+            }
+        }
+        Ok(self)
+    }
+
+    fn pending(&mut self, position: u32) -> Result<&mut CallState, IllegalEntry> {
+        let index = usize::try_from(position)
+            .ok()
+            .and_then(|place| place.checked_sub(1));
+        let call = self
+            .rounds
+            .last_mut()
+            .zip(index)
+            .and_then(|(round, index)| round.calls.get_mut(index));
+        match call {
+            Some(call @ CallState::Pending { .. }) => Ok(call),
+            Some(CallState::Done(_)) | None => Err(IllegalEntry::Outcome { position }),
+        }
+    }
+
+    /// What comes next. Asking changes nothing.
+    #[must_use]
+    pub fn next_step(&self, now: DateTime<Utc>) -> Step {
+        if let Some(outcome) = self.ended() {
+            return Step::Finish(outcome);
+        }
+        if self.limits.deadline.is_some_and(|deadline| deadline <= now) {
+            return Step::Finish(Outcome::Failed(Failure::new(
+                ErrorCode::DeadlineExceeded,
+                "the job's deadline passed before it was done",
+            )));
+        }
+        let pending = self.pending_calls();
+        let totals = self.totals();
+        let calls_left = self
+            .limits
+            .tool_calls
+            .map(|budget| budget.saturating_sub(u64::from(totals.tool_calls)));
+        let tokens_spent = self
+            .limits
+            .total_tokens
+            .is_some_and(|budget| totals.usage.total_tokens >= budget);
+        if tokens_spent || (!pending.is_empty() && calls_left == Some(0)) {
+            return Step::Finish(Outcome::unfinished(FinishReason::Budget));
+        }
+        if pending.is_empty() {
+            return Step::AskModel(self.ask(totals.iterations + 1));
+        }
+        let most = calls_left.map_or(usize::MAX, |left| {
+            usize::try_from(left).unwrap_or(usize::MAX)
+        });
+        Step::CallTools(pending.into_iter().take(most).collect())
+    }
+
+    /// How the job has ended, if its last answer ends it.
+    fn ended(&self) -> Option<Outcome> {
+        let answer = &self.rounds.last()?.answer;
+        let completed = |reason| Outcome::Completed {
+            reason,
+            content: Some(answer.content.clone().unwrap_or_default()),
+            refusal: answer.refusal.clone(),
+        };
+        let last = self.iterations() >= self.limits.max_iterations;
+        let has_text = answer.content.as_ref().is_some_and(|text| !text.is_empty());
+        match answer.stop {
+            Stop::ContentFilter => Some(Outcome::Failed(Failure::new(
+                ErrorCode::ContentFiltered,
+                "the provider's content filter stopped the answer",
+            ))),
+            Stop::Length => Some(completed(FinishReason::Length)),
+            Stop::Done if answer.refusal.is_some() => Some(completed(FinishReason::Refused)),
+            Stop::Done if answer.tool_calls.is_empty() => Some(completed(FinishReason::Answered)),
+            // It was told to do without tools; what it says counts, what it calls does not.
+            Stop::Done if last && self.answers_at_limit() && has_text => {
+                Some(completed(FinishReason::Answered))
+            }
+            Stop::Done if last => Some(Outcome::unfinished(FinishReason::IterationLimit)),
+            Stop::Done => None,
+        }
+    }
+
+    fn ask(&self, iteration: u32) -> Ask {
+        let tool_choice = match self.limits.tool_choice {
+            _ if iteration >= self.limits.max_iterations && self.answers_at_limit() => {
+                ToolChoice::None
+            }
+            ToolChoice::Required if iteration > 1 => ToolChoice::Auto,
+            choice => choice,
+        };
+        Ask {
+            iteration,
+            tool_choice,
+        }
+    }
+
+    fn answers_at_limit(&self) -> bool {
+        self.limits.on_iteration_limit == OnIterationLimit::Answer
+    }
+
+    fn pending_calls(&self) -> Vec<PendingCall> {
+        let Some(round) = self.rounds.last() else {
+            return Vec::new();
+        };
+        let calls = round.answer.tool_calls.iter().zip(&round.calls).zip(1..);
+        calls
+            .filter_map(|((call, state), position)| match state {
+                CallState::Pending { interrupted } => Some(PendingCall {
+                    position,
+                    call: call.clone(),
+                    interrupted: *interrupted,
+                }),
+                CallState::Done(_) => None,
+            })
+            .collect()
+    }
+
+    /// How many answers there are.
+    #[must_use]
+    pub fn iterations(&self) -> u32 {
+        u32::try_from(self.rounds.len()).unwrap_or(u32::MAX)
+    }
+
+    /// The last answer, if the model was asked.
+    #[must_use]
+    pub fn last_answer(&self) -> Option<&Answer> {
+        self.rounds.last().map(|round| &round.answer)
+    }
+
+    /// Sums over all there is.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals {
+            iterations: self.iterations(),
+            ..Totals::default()
+        };
+        for round in &self.rounds {
+            totals.usage += round.answer.usage;
+            let done = round
+                .calls
+                .iter()
+                .filter(|call| matches!(call, CallState::Done(_)));
+            totals.tool_calls += u32::try_from(done.count()).unwrap_or(u32::MAX);
+        }
+        totals
+    }
+}
+
+impl Round {
+    pub(super) fn is_answered(&self) -> bool {
+        self.calls
+            .iter()
+            .all(|call| matches!(call, CallState::Done(_)))
+    }
+}
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

@@ -1,0 +1,263 @@
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::chat::{OutcomeStatus, ToolCall};
+
+fn now() -> DateTime<Utc> {
+    DateTime::UNIX_EPOCH
+}
+
+fn limits() -> Limits {
+    Limits {
+        max_iterations: 3,
+        on_iteration_limit: OnIterationLimit::Reply,
+        total_tokens: None,
+        tool_calls: None,
+        deadline: None,
+        tool_choice: ToolChoice::Auto,
+    }
+}
+
+fn answer(content: Option<&str>, calls: usize) -> Answer {
+    let tool_calls = (1..=calls).map(|number| ToolCall {
+        call_id: format!("call_{number}"),
+        name: "add".into(),
+        arguments: "{}".into(),
+    });
+    Answer {
+        message: Arc::from(serde_json::value::RawValue::from_string("{}".into()).unwrap()),
+        content: content.map(str::to_owned),
+        refusal: None,
+        stop: Stop::Done,
+        finish_reason: None,
+        tool_calls: tool_calls.collect(),
+        usage: Usage {
+            total_tokens: 10,
+            ..Usage::default()
+        },
+        model: None,
+        response_id: None,
+    }
+}
+
+fn returned(position: u32) -> Entry {
+    let outcome = ToolOutcome {
+        status: OutcomeStatus::Succeeded,
+        text: "5".into(),
+        bytes: 1,
+    };
+    Entry::Returned { position, outcome }
+}
+
+fn step(limits: Limits, entries: Vec<Entry>) -> Step {
+    Conversation::resume(limits, entries)
+        .unwrap()
+        .next_step(now())
+}
+
+fn asks(step: &Step) -> Option<Ask> {
+    match step {
+        Step::AskModel(ask) => Some(*ask),
+        Step::CallTools(_) | Step::Finish(_) => None,
+    }
+}
+
+fn positions(step: &Step) -> Vec<u32> {
+    match step {
+        Step::CallTools(calls) => calls.iter().map(|call| call.position).collect(),
+        Step::AskModel(_) | Step::Finish(_) => Vec::new(),
+    }
+}
+
+fn reason(step: &Step) -> Option<FinishReason> {
+    match step {
+        Step::Finish(Outcome::Completed { reason, .. }) => Some(*reason),
+        Step::Finish(Outcome::Failed(_)) | Step::AskModel(_) | Step::CallTools(_) => None,
+    }
+}
+
+#[test]
+fn a_job_asks_calls_asks_and_ends() {
+    assert_eq!(asks(&step(limits(), vec![])).unwrap().iteration, 1);
+    let called = vec![Entry::Answered(answer(None, 2))];
+    assert_eq!(positions(&step(limits(), called.clone())), [1, 2]);
+    let half = [called.clone(), vec![returned(2)]].concat();
+    assert_eq!(positions(&step(limits(), half)), [1]);
+    let whole = [called, vec![returned(2), returned(1)]].concat();
+    assert_eq!(asks(&step(limits(), whole.clone())).unwrap().iteration, 2);
+    let done = [whole, vec![Entry::Answered(answer(Some("5"), 0))]].concat();
+    assert_eq!(reason(&step(limits(), done)), Some(FinishReason::Answered));
+}
+
+#[test]
+fn after_the_last_iteration_the_tools_that_the_model_still_wants_are_not_called() {
+    let limits = Limits {
+        max_iterations: 1,
+        ..limits()
+    };
+    let step = step(limits, vec![Entry::Answered(answer(Some("wait"), 1))]);
+    assert_eq!(
+        step,
+        Step::Finish(Outcome::unfinished(FinishReason::IterationLimit))
+    );
+}
+
+#[test]
+fn with_the_answer_policy_the_last_iteration_has_no_tools_and_its_text_counts() {
+    let limits = Limits {
+        max_iterations: 1,
+        on_iteration_limit: OnIterationLimit::Answer,
+        ..limits()
+    };
+    assert_eq!(
+        asks(&step(limits, vec![])).unwrap().tool_choice,
+        ToolChoice::None
+    );
+    let text = step(limits, vec![Entry::Answered(answer(Some("so be it"), 1))]);
+    assert_eq!(reason(&text), Some(FinishReason::Answered));
+    let none = step(limits, vec![Entry::Answered(answer(None, 1))]);
+    assert_eq!(reason(&none), Some(FinishReason::IterationLimit));
+}
+
+#[test]
+fn required_tools_are_required_once() {
+    let limits = Limits {
+        tool_choice: ToolChoice::Required,
+        ..limits()
+    };
+    assert_eq!(
+        asks(&step(limits, vec![])).unwrap().tool_choice,
+        ToolChoice::Required
+    );
+    let later = vec![Entry::Answered(answer(None, 1)), returned(1)];
+    assert_eq!(
+        asks(&step(limits, later)).unwrap().tool_choice,
+        ToolChoice::Auto
+    );
+}
+
+#[test]
+fn a_budget_of_calls_is_spent_to_the_last_one_and_then_ends_the_job() {
+    let limits = Limits {
+        tool_calls: Some(1),
+        ..limits()
+    };
+    let called = vec![Entry::Answered(answer(None, 2))];
+    assert_eq!(positions(&step(limits, called.clone())), [1]);
+    let spent = [called, vec![returned(1)]].concat();
+    assert_eq!(reason(&step(limits, spent)), Some(FinishReason::Budget));
+}
+
+#[test]
+fn a_budget_of_tokens_is_looked_at_before_the_next_call_and_never_takes_an_answer_away() {
+    let limits = Limits {
+        total_tokens: Some(10),
+        ..limits()
+    };
+    let called = vec![Entry::Answered(answer(None, 1))];
+    assert_eq!(reason(&step(limits, called)), Some(FinishReason::Budget));
+    let answered = vec![Entry::Answered(answer(Some("done"), 0))];
+    assert_eq!(
+        reason(&step(limits, answered)),
+        Some(FinishReason::Answered)
+    );
+}
+
+#[test]
+fn a_deadline_that_has_passed_fails_the_job_unless_it_is_already_answered() {
+    let limits = Limits {
+        deadline: Some(now()),
+        ..limits()
+    };
+    let Step::Finish(Outcome::Failed(failure)) = step(limits, vec![]) else {
+        panic!("went on");
+    };
+    assert_eq!(failure.code, ErrorCode::DeadlineExceeded);
+    let answered = vec![Entry::Answered(answer(Some("done"), 0))];
+    assert_eq!(
+        reason(&step(limits, answered)),
+        Some(FinishReason::Answered)
+    );
+}
+
+#[test]
+fn what_stops_the_model_decides_how_the_job_ends() {
+    let with = |stop, refusal: Option<&str>| {
+        let mut answer = answer(Some("half"), 0);
+        answer.stop = stop;
+        answer.refusal = refusal.map(str::to_owned);
+        step(limits(), vec![Entry::Answered(answer)])
+    };
+    assert_eq!(
+        reason(&with(Stop::Length, None)),
+        Some(FinishReason::Length)
+    );
+    assert_eq!(
+        reason(&with(Stop::Done, Some("no"))),
+        Some(FinishReason::Refused)
+    );
+    let Step::Finish(Outcome::Failed(failure)) = with(Stop::ContentFilter, None) else {
+        panic!("not failed");
+    };
+    assert_eq!(failure.code, ErrorCode::ContentFiltered);
+}
+
+#[test]
+fn entries_that_cannot_follow_are_refused() {
+    let resume = |entries: Vec<Entry>| Conversation::resume(limits(), entries).map(|_| ());
+    let illegal = |position| Err(IllegalEntry::Outcome { position });
+    assert_eq!(resume(vec![returned(1)]), illegal(1));
+    assert_eq!(
+        resume(vec![Entry::Answered(answer(None, 1)), returned(2)]),
+        illegal(2)
+    );
+    assert_eq!(
+        resume(vec![
+            Entry::Answered(answer(None, 1)),
+            returned(1),
+            returned(1)
+        ]),
+        illegal(1)
+    );
+    assert_eq!(
+        resume(vec![Entry::Answered(answer(None, 1)), returned(0)]),
+        illegal(0)
+    );
+    let twice = vec![
+        Entry::Answered(answer(None, 1)),
+        Entry::Answered(answer(None, 0)),
+    ];
+    assert_eq!(resume(twice), Err(IllegalEntry::Answer));
+}
+
+proptest! {
+    /// Law 1: from every prefix of every log, resuming asks for the same next step as the live run did.
+    #[test]
+    fn a_resumed_conversation_goes_on_as_the_live_one(rounds in proptest::collection::vec(0_usize..4, 0..6), most in 1_u32..5) {
+        let limits = Limits { max_iterations: most, ..limits() };
+        let mut live = Conversation::resume(limits, []).unwrap();
+        let mut log = Vec::new();
+        let mut wanted = rounds.into_iter();
+        loop {
+            let step = live.next_step(now());
+            let resumed = Conversation::resume(limits, log.clone()).unwrap();
+            prop_assert_eq!(&resumed.next_step(now()), &step);
+            prop_assert_eq!(resumed.totals(), live.totals());
+            let entries = match step {
+                Step::Finish(_) => break,
+                Step::AskModel(_) => match wanted.next() {
+                    Some(calls) => vec![Entry::Answered(answer(Some("text"), calls))],
+                    None => break,
+                },
+                Step::CallTools(calls) => calls.iter().rev().map(|call| returned(call.position)).collect(),
+            };
+            for entry in entries {
+                log.push(entry.clone());
+                live = live.after(entry).unwrap();
+            }
+        }
+        prop_assert!(live.iterations() <= most);
+    }
+}

@@ -1,0 +1,62 @@
+use crate::chat::{ToolCall, ToolChoice};
+use crate::fault::Failure;
+use crate::wire::FinishReason;
+
+/// What a conversation wants next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Ask the model.
+    AskModel(Ask),
+    /// Make these calls, together.
+    CallTools(Vec<PendingCall>),
+    /// The job has ended.
+    Finish(Outcome),
+}
+
+/// How the model is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// Which iteration this is, from 1.
+    pub iteration: u32,
+    /// Whether it may or must use tools this time.
+    pub tool_choice: ToolChoice,
+}
+
+/// A call that has no outcome yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingCall {
+    /// Its place among the calls of its iteration, from 1.
+    pub position: u32,
+    /// The call.
+    pub call: ToolCall,
+    /// Whether an earlier run had begun it and died: what it did is unknown.
+    pub interrupted: bool,
+}
+
+/// How a job ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// With a reply.
+    Completed {
+        /// Why.
+        reason: FinishReason,
+        /// What is said; none for the configured text of an unfinished reply.
+        content: Option<String>,
+        /// The model's refusal.
+        refusal: Option<String>,
+    },
+    /// With an error.
+    Failed(Failure),
+}
+
+impl Outcome {
+    /// A job that a limit stopped before the model had answered.
+    #[must_use]
+    pub fn unfinished(reason: FinishReason) -> Self {
+        Self::Completed {
+            reason,
+            content: None,
+            refusal: None,
+        }
+    }
+}
