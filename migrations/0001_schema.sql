@@ -33,7 +33,7 @@ COMMENT ON TABLE chat.conversations IS 'A conversation: the jobs that share one 
 COMMENT ON COLUMN chat.conversations.id IS 'The conversation''s id: given by the producer, else the id of its first job';
 COMMENT ON COLUMN chat.conversations.user_id IS 'The user of its first job, to whom it belongs';
 COMMENT ON COLUMN chat.conversations.created_at IS 'When its first job was taken in';
-COMMENT ON COLUMN chat.conversations.updated_at IS 'When a job of it last began or ended';
+COMMENT ON COLUMN chat.conversations.updated_at IS 'When a job of it was last taken in';
 COMMENT ON COLUMN chat.conversations.turns IS 'Turn numbers given out so far';
 COMMENT ON COLUMN chat.conversations.metadata IS 'Room for the installation''s own notes; never written by a worker';
 
@@ -108,7 +108,7 @@ COMMENT ON COLUMN chat.jobs.refusal IS 'The model''s refusal, if it refused';
 COMMENT ON COLUMN chat.jobs.warnings IS 'What the job went on without, such as the tools of a server that was down';
 COMMENT ON COLUMN chat.jobs.error_code IS 'What kind of error a failed or cancelled job ended with';
 COMMENT ON COLUMN chat.jobs.error_message IS 'What went wrong, for people';
-COMMENT ON COLUMN chat.jobs.iterations IS 'Stored answers of the model';
+COMMENT ON COLUMN chat.jobs.iterations IS 'Answers of the model; like all sums here it is written when the job ends';
 COMMENT ON COLUMN chat.jobs.tool_calls IS 'Tool calls that the model asked for and that were answered';
 COMMENT ON COLUMN chat.jobs.input_tokens IS 'Tokens of the prompts';
 COMMENT ON COLUMN chat.jobs.cached_tokens IS 'Of the input tokens, read from the provider''s cache';
@@ -175,9 +175,10 @@ CREATE TABLE chat.tool_calls (
     iteration integer NOT NULL,
     position integer NOT NULL CHECK (position >= 1),
     call_id text NOT NULL,
+    offered_as text NOT NULL,
     server text,
     tool text NOT NULL,
-    arguments text NOT NULL,
+    arguments json NOT NULL,
     status chat.tool_call_status NOT NULL,
     result text,
     result_bytes bigint,
@@ -192,9 +193,10 @@ COMMENT ON COLUMN chat.tool_calls.job_id IS 'The job';
 COMMENT ON COLUMN chat.tool_calls.iteration IS 'The round that asks for it';
 COMMENT ON COLUMN chat.tool_calls.position IS 'Its place among the calls of the round, from 1';
 COMMENT ON COLUMN chat.tool_calls.call_id IS 'The model''s id of the call';
+COMMENT ON COLUMN chat.tool_calls.offered_as IS 'The tool''s name as the model says it';
 COMMENT ON COLUMN chat.tool_calls.server IS 'The tool server; none when no server has the tool';
 COMMENT ON COLUMN chat.tool_calls.tool IS 'The tool''s name on its server; where no server has it, as the model said it';
-COMMENT ON COLUMN chat.tool_calls.arguments IS 'The arguments as the model wrote them: usually a JSON object';
+COMMENT ON COLUMN chat.tool_calls.arguments IS 'The arguments as the model wrote them; what is no JSON stands as a JSON string';
 COMMENT ON COLUMN chat.tool_calls.status IS 'How it stands';
 COMMENT ON COLUMN chat.tool_calls.result IS 'What the model is told, up to max_result_bytes of it';
 COMMENT ON COLUMN chat.tool_calls.result_bytes IS 'The result''s size before it was cut';

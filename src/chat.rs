@@ -86,6 +86,33 @@ pub enum OutcomeStatus {
     Interrupted,
 }
 
+impl OutcomeStatus {
+    /// Every status there is.
+    pub const ALL: [Self; 4] = [
+        Self::Succeeded,
+        Self::Failed,
+        Self::Refused,
+        Self::Interrupted,
+    ];
+
+    /// The status as it stands in rows.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Refused => "refused",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
+    /// The status that a row names.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == text)
+    }
+}
+
 /// What a tool call came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ToolOutcome {
@@ -133,6 +160,19 @@ pub enum Stop {
     Length,
     /// A filter stopped it.
     ContentFilter,
+}
+
+impl Stop {
+    /// What a provider's `finish_reason` means. The set is open: what is not known is no limit and
+    /// no filter, so the model was done.
+    #[must_use]
+    pub fn of(finish_reason: Option<&str>) -> Self {
+        match finish_reason {
+            Some("length" | "max_tokens") => Self::Length,
+            Some("content_filter") => Self::ContentFilter,
+            Some(_) | None => Self::Done,
+        }
+    }
 }
 
 /// One answer of the model.

@@ -70,6 +70,12 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
+    /// The code that a row names.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        serde_json::from_value(text.into()).ok()
+    }
+
     /// The code as it stands in messages and rows.
     #[must_use]
     pub fn as_str(self) -> &'static str {

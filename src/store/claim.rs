@@ -1,0 +1,454 @@
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+
+use super::claim_rules::{Decision, Facts, JobFacts, Owner, Standing, decide};
+use super::outbox::StoredResult;
+use super::record::Run;
+use super::{Store, StoreError, log};
+use crate::conversation::{Entry, PastTurn};
+use crate::ids::{ConversationId, JobId, WorkerId};
+
+/// A job as a delivery brings it.
+#[derive(Clone, Copy, Debug)]
+pub struct NewJob<'a> {
+    /// Its id.
+    pub id: JobId,
+    /// Its conversation.
+    pub conversation_id: ConversationId,
+    /// Who it speaks for.
+    pub user_id: &'a str,
+    /// Its JSON text, armoured.
+    pub request: &'a str,
+    /// The hash of its content.
+    pub request_hash: &'a [u8],
+    /// The model to be asked.
+    pub model: &'a str,
+    /// Its metadata as JSON text, armoured.
+    pub metadata: Option<&'a str>,
+    /// Its deadline.
+    pub deadline: Option<DateTime<Utc>>,
+    /// Where the sender wants the result.
+    pub reply_to: Option<&'a str>,
+    /// The sender's correlation id.
+    pub correlation_id: Option<&'a str>,
+    /// The message's priority.
+    pub priority: Option<i16>,
+    /// The message's `traceparent`.
+    pub traceparent: Option<&'a str>,
+    /// The message's `tracestate`.
+    pub tracestate: Option<&'a str>,
+    /// The message's own timestamp.
+    pub enqueued_at: Option<DateTime<Utc>>,
+}
+
+/// What came of a claim.
+#[derive(Debug)]
+pub enum Claimed {
+    /// The job is ours to run.
+    Run(Box<ClaimedJob>),
+    /// It failed too often; it is ours to end so.
+    GiveUp(Box<ClaimedJob>),
+    /// It is stored, and waits for its turn.
+    Parked,
+    /// It has ended; its result can be published again.
+    Finished(Box<StoredResult>),
+    /// Somebody has it, or it waits.
+    InHand,
+    /// Its id was used before with other content.
+    Conflict,
+    /// Its conversation belongs to another user.
+    Forbidden,
+}
+
+/// A job in hand.
+#[derive(Debug)]
+pub struct ClaimedJob {
+    /// The key to its rows.
+    pub run: Run,
+    /// When it was first taken in.
+    pub received_at: DateTime<Utc>,
+    /// When it first ran.
+    pub started_at: DateTime<Utc>,
+    /// Where the result goes.
+    pub reply_to: Option<String>,
+    /// The sender's correlation id.
+    pub correlation_id: Option<String>,
+    /// The message's `traceparent`.
+    pub traceparent: Option<String>,
+    /// Its JSON text; none where the delivery itself brought it.
+    pub request: Option<String>,
+    /// What is stored of it already.
+    pub entries: Vec<Entry>,
+    /// The conversation's earlier turns.
+    pub history: Vec<PastTurn>,
+}
+
+impl Store {
+    /// Claims the job that a delivery brought: in one statement where job and conversation are
+    /// new, else in one transaction under the locks of both. `in_hand` says whether this process
+    /// has a run of it.
+    ///
+    /// # Errors
+    /// The database fails; nothing is stored then, or the whole claim.
+    pub async fn claim(
+        &self,
+        job: &NewJob<'_>,
+        worker: WorkerId,
+        max_attempts: u32,
+        in_hand: bool,
+    ) -> Result<Claimed, StoreError> {
+        if !in_hand && let Some(claimed) = self.claim_new(job, worker).await? {
+            return Ok(Claimed::Run(Box::new(claimed)));
+        }
+        let mut tx = self.pool.begin().await?;
+        sqlx::query!(
+            "INSERT INTO chat.conversations (id, user_id) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING",
+            job.conversation_id.0,
+            job.user_id
+        )
+        .execute(&mut *tx)
+        .await?;
+        let claim = Claim {
+            job_id: job.id,
+            conversation_id: job.conversation_id,
+            delivery: Some(job),
+            worker,
+            max_attempts,
+            in_hand,
+        };
+        let claimed = claim.decide_and_do(&mut tx).await?;
+        match &claimed {
+            // The delivery leaves no trace: no conversation without a job either.
+            Claimed::Conflict | Claimed::Forbidden => tx.rollback().await?,
+            Claimed::Run(_)
+            | Claimed::GiveUp(_)
+            | Claimed::Parked
+            | Claimed::Finished(_)
+            | Claimed::InHand => tx.commit().await?,
+        }
+        Ok(claimed)
+    }
+
+    /// Claims the job that a wake-up names. None: there is no such job.
+    ///
+    /// # Errors
+    /// The database fails; nothing is stored then, or the whole claim.
+    pub async fn claim_known(
+        &self,
+        job_id: JobId,
+        worker: WorkerId,
+        max_attempts: u32,
+        in_hand: bool,
+    ) -> Result<Option<Claimed>, StoreError> {
+        let mut tx = self.pool.begin().await?;
+        let conversation = sqlx::query_scalar!(
+            "SELECT conversation_id FROM chat.jobs WHERE id = $1",
+            job_id.0
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some(conversation) = conversation else {
+            return Ok(None);
+        };
+        let claim = Claim {
+            job_id,
+            conversation_id: ConversationId(conversation),
+            delivery: None,
+            worker,
+            max_attempts,
+            in_hand,
+        };
+        let claimed = claim.decide_and_do(&mut tx).await?;
+        tx.commit().await?;
+        Ok(Some(claimed))
+    }
+
+    /// The claim of a job and a conversation that nobody has seen before: nothing to decide, and
+    /// one round trip. None: one of them is there already.
+    async fn claim_new(
+        &self,
+        job: &NewJob<'_>,
+        worker: WorkerId,
+    ) -> Result<Option<ClaimedJob>, StoreError> {
+        let stored = sqlx::query!(
+            r#"
+            WITH conversation AS (
+                INSERT INTO chat.conversations (id, user_id, turns) VALUES ($2, $3, 1)
+                ON CONFLICT (id) DO NOTHING RETURNING id
+            ), job AS (
+                INSERT INTO chat.jobs (id, conversation_id, user_id, turn, status, attempt, worker_id, started_at,
+                    request, request_hash, model, metadata, deadline, reply_to, correlation_id, priority,
+                    traceparent, tracestate, trace_id, enqueued_at)
+                SELECT $1, id, $3, 1, 'running', 1, $4, now(),
+                    $5::text::json, $6, $7, $8::text::json, $9, $10, $11, $12, $13, $14, substr($13, 4, 32), $15
+                FROM conversation RETURNING id, received_at
+            ), attempt AS (
+                INSERT INTO chat.attempts (job_id, attempt, worker_id) SELECT id, 1, $4 FROM job
+            )
+            SELECT received_at FROM job
+            "#,
+            job.id.0,
+            job.conversation_id.0,
+            job.user_id,
+            worker.0,
+            job.request,
+            job.request_hash,
+            job.model,
+            job.metadata,
+            job.deadline,
+            job.reply_to,
+            job.correlation_id,
+            job.priority,
+            job.traceparent,
+            job.tracestate,
+            job.enqueued_at,
+        )
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(StoreError::from);
+        let received_at = match stored {
+            Ok(Some(row)) => row.received_at,
+            Ok(None) => return Ok(None),
+            // The job is known, in another conversation.
+            Err(error) if error.is_unique_violation() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        Ok(Some(ClaimedJob {
+            run: Run {
+                job_id: job.id,
+                conversation_id: job.conversation_id,
+                worker,
+                attempt: 1,
+                turn: 1,
+            },
+            received_at,
+            started_at: received_at,
+            reply_to: job.reply_to.map(str::to_owned),
+            correlation_id: job.correlation_id.map(str::to_owned),
+            traceparent: job.traceparent.map(str::to_owned),
+            request: None,
+            entries: Vec::new(),
+            history: Vec::new(),
+        }))
+    }
+}
+
+/// A claim under way, in its transaction.
+struct Claim<'a> {
+    job_id: JobId,
+    conversation_id: ConversationId,
+    delivery: Option<&'a NewJob<'a>>,
+    worker: WorkerId,
+    max_attempts: u32,
+    in_hand: bool,
+}
+
+impl Claim<'_> {
+    async fn decide_and_do(&self, tx: &mut PgConnection) -> Result<Claimed, StoreError> {
+        let facts = self.read(tx).await?;
+        match decide(&facts) {
+            Decision::Conflict => Ok(Claimed::Conflict),
+            Decision::Forbidden => Ok(Claimed::Forbidden),
+            Decision::Republish => {
+                let mut result = StoredResult::load(tx, self.job_id).await?;
+                if let Some(delivery) = self.delivery {
+                    result.answer_to(delivery.reply_to, delivery.correlation_id);
+                }
+                Ok(Claimed::Finished(Box::new(result)))
+            }
+            Decision::InHand => {
+                self.redirect(tx).await?;
+                Ok(Claimed::InHand)
+            }
+            Decision::WaitForTurn => {
+                self.insert_if_new(tx, facts.job.is_none()).await?;
+                self.wait_for_turn(tx).await?;
+                Ok(Claimed::Parked)
+            }
+            Decision::Run { took_over } => {
+                self.insert_if_new(tx, facts.job.is_none()).await?;
+                Ok(Claimed::Run(Box::new(self.take(tx, took_over).await?)))
+            }
+            Decision::GiveUp => Ok(Claimed::GiveUp(Box::new(self.take(tx, true).await?))),
+        }
+    }
+
+    /// Locks the conversation, then the job, and reads what there is.
+    async fn read(&self, tx: &mut PgConnection) -> Result<Facts, StoreError> {
+        let owner_of_conversation = sqlx::query_scalar!(
+            "SELECT user_id FROM chat.conversations WHERE id = $1 FOR NO KEY UPDATE",
+            self.conversation_id.0
+        )
+        .fetch_one(&mut *tx)
+        .await?;
+        let job = sqlx::query!(
+            r#"
+            SELECT j.request_hash, j.turn, j.status::text AS "status!", j.failures, j.worker_id,
+                   coalesce(j.wait_reason <> 'turn' AND j.due_at > now(), false) AS "not_due!",
+                   coalesce(w.stopped_at IS NULL AND w.heartbeat_at > now() - interval '30 s', false) AS "owner_alive!"
+            FROM chat.jobs AS j LEFT JOIN chat.workers AS w ON w.id = j.worker_id
+            WHERE j.id = $1 FOR NO KEY UPDATE OF j
+            "#,
+            self.job_id.0
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        let turn = job.as_ref().and_then(|job| job.turn);
+        let earlier_turn_unfinished = sqlx::query_scalar!(
+            r#"
+            SELECT EXISTS (
+                SELECT FROM chat.jobs
+                WHERE conversation_id = $1 AND id <> $2 AND turn < coalesce($3, 2147483647) AND finished_at IS NULL
+            ) AS "unfinished!"
+            "#,
+            self.conversation_id.0,
+            self.job_id.0,
+            turn
+        )
+        .fetch_one(&mut *tx)
+        .await?;
+        let job = job.map(|job| JobFacts {
+            same_content: self
+                .delivery
+                .is_none_or(|new| new.request_hash == job.request_hash),
+            standing: match job.status.as_str() {
+                "completed" | "failed" | "cancelled" => Standing::Finished,
+                "running" if job.worker_id == Some(self.worker.0) && self.in_hand => {
+                    Standing::Running(Owner::Me)
+                }
+                "running" if job.worker_id == Some(self.worker.0) => {
+                    Standing::Running(Owner::MeWithoutRun)
+                }
+                "running" if job.owner_alive => Standing::Running(Owner::Alive),
+                "running" => Standing::Running(Owner::Dead),
+                _ if job.not_due => Standing::NotDue,
+                _ => Standing::Ready,
+            },
+            failures: u32::try_from(job.failures).unwrap_or_default(),
+        });
+        let foreign = self
+            .delivery
+            .is_some_and(|new| new.user_id != owner_of_conversation);
+        Ok(Facts {
+            foreign_conversation: foreign,
+            job,
+            earlier_turn_unfinished,
+            max_attempts: self.max_attempts,
+        })
+    }
+
+    async fn insert_if_new(&self, tx: &mut PgConnection, is_new: bool) -> Result<(), StoreError> {
+        let Some(job) = self.delivery.filter(|_| is_new) else {
+            return Ok(());
+        };
+        sqlx::query!(
+            r#"
+            WITH turn AS (
+                UPDATE chat.conversations SET turns = turns + 1, updated_at = now() WHERE id = $2 RETURNING turns
+            )
+            INSERT INTO chat.jobs (id, conversation_id, user_id, turn, status,
+                request, request_hash, model, metadata, deadline, reply_to, correlation_id, priority,
+                traceparent, tracestate, trace_id, enqueued_at)
+            SELECT $1, $2, $3, turns, 'queued',
+                $4::text::json, $5, $6, $7::text::json, $8, $9, $10, $11, $12, $13, substr($12, 4, 32), $14
+            FROM turn
+            "#,
+            job.id.0,
+            job.conversation_id.0,
+            job.user_id,
+            job.request,
+            job.request_hash,
+            job.model,
+            job.metadata,
+            job.deadline,
+            job.reply_to,
+            job.correlation_id,
+            job.priority,
+            job.traceparent,
+            job.tracestate,
+            job.enqueued_at,
+        )
+        .execute(&mut *tx)
+        .await?;
+        Ok(())
+    }
+
+    async fn wait_for_turn(&self, tx: &mut PgConnection) -> Result<(), StoreError> {
+        self.redirect(tx).await?;
+        sqlx::query!(
+            "UPDATE chat.jobs SET status = 'waiting', wait_reason = 'turn', due_at = NULL WHERE id = $1",
+            self.job_id.0
+        )
+        .execute(&mut *tx)
+        .await?;
+        Ok(())
+    }
+
+    /// A genuine duplicate's sender is where the result goes from now on.
+    async fn redirect(&self, tx: &mut PgConnection) -> Result<(), StoreError> {
+        let Some(NewJob {
+            reply_to: Some(reply_to),
+            correlation_id,
+            ..
+        }) = self.delivery
+        else {
+            return Ok(());
+        };
+        sqlx::query!(
+            "UPDATE chat.jobs SET reply_to = $2, correlation_id = $3 WHERE id = $1",
+            self.job_id.0,
+            reply_to,
+            *correlation_id
+        )
+        .execute(&mut *tx)
+        .await?;
+        Ok(())
+    }
+
+    async fn take(&self, tx: &mut PgConnection, took_over: bool) -> Result<ClaimedJob, StoreError> {
+        self.redirect(tx).await?;
+        let row = sqlx::query!(
+            r#"
+            WITH before AS (
+                UPDATE chat.attempts AS a SET ended_at = now(), outcome = 'taken_over'
+                FROM chat.jobs AS j WHERE $3 AND j.id = $1 AND a.job_id = j.id AND a.attempt = j.attempt AND a.ended_at IS NULL
+            ), job AS (
+                UPDATE chat.jobs SET status = 'running', wait_reason = NULL, due_at = NULL, worker_id = $2,
+                    attempt = attempt + 1, failures = failures + $3::boolean::integer,
+                    started_at = coalesce(started_at, now())
+                WHERE id = $1
+                RETURNING id, attempt, turn, received_at, started_at, reply_to, correlation_id, traceparent, request::text AS request
+            ), attempt AS (
+                INSERT INTO chat.attempts (job_id, attempt, worker_id) SELECT id, attempt, $2 FROM job
+            )
+            SELECT attempt, turn AS "turn!", received_at, started_at AS "started_at!", reply_to, correlation_id, traceparent,
+                   request AS "request!"
+            FROM job
+            "#,
+            self.job_id.0,
+            self.worker.0,
+            took_over
+        )
+        .fetch_one(&mut *tx)
+        .await?;
+        let entries = log::load_entries(tx, self.job_id).await?;
+        let history = log::load_history(tx, self.conversation_id, row.turn).await?;
+        Ok(ClaimedJob {
+            run: Run {
+                job_id: self.job_id,
+                conversation_id: self.conversation_id,
+                worker: self.worker,
+                attempt: row.attempt,
+                turn: row.turn,
+            },
+            received_at: row.received_at,
+            started_at: row.started_at,
+            reply_to: row.reply_to,
+            correlation_id: row.correlation_id,
+            traceparent: row.traceparent,
+            request: Some(row.request),
+            entries,
+            history,
+        })
+    }
+}

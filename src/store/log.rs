@@ -1,0 +1,191 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+use sqlx::PgConnection;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use super::StoreError;
+use crate::chat::{Answer, OutcomeStatus, Stop, ToolCall, ToolOutcome, Usage};
+use crate::conversation::{Entry, PastRound, PastTurn};
+use crate::ids::{ConversationId, JobId};
+use crate::wire::Job;
+
+/// The most earlier turns that are read for a prompt.
+const MAX_TURNS: i32 = 1_000;
+
+/// The job that a stored request holds. It was checked when it came in.
+///
+/// # Errors
+/// The row was written by somebody else.
+pub fn parse_request(request: &str, job_id: JobId) -> Result<Job, StoreError> {
+    serde_json::from_str(request).map_err(|error| StoreError::Damaged {
+        table: "chat.jobs",
+        job: job_id.to_string(),
+        what: format!("request is no job: {error}"),
+    })
+}
+
+/// What is stored of a job, in the order in which it happened.
+pub(super) async fn load_entries(
+    connection: &mut PgConnection,
+    job: JobId,
+) -> Result<Vec<Entry>, StoreError> {
+    let mut rounds = load_rounds(connection, &[job.0]).await?;
+    let mut entries = Vec::new();
+    for round in rounds.remove(&job.0).unwrap_or_default() {
+        entries.push(Entry::Answered(round.answer));
+        for (position, call) in (1..).zip(round.calls) {
+            match (call.outcome, call.begun) {
+                (Some(outcome), _) => entries.push(Entry::Returned { position, outcome }),
+                (None, true) => entries.push(Entry::Interrupted { position }),
+                (None, false) => {}
+            }
+        }
+    }
+    Ok(entries)
+}
+
+/// The turns of a conversation before `turn`, oldest first.
+pub(super) async fn load_history(
+    connection: &mut PgConnection,
+    conversation: ConversationId,
+    turn: i32,
+) -> Result<Vec<PastTurn>, StoreError> {
+    if turn <= 1 {
+        return Ok(Vec::new());
+    }
+    let jobs = sqlx::query!(
+        r#"
+        SELECT id, request::text AS "request!" FROM chat.jobs
+        WHERE conversation_id = $1 AND turn < $2 AND turn >= $2 - $3::integer ORDER BY turn
+        "#,
+        conversation.0,
+        turn,
+        MAX_TURNS
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let ids: Vec<_> = jobs.iter().map(|job| job.id).collect();
+    let mut rounds = load_rounds(connection, &ids).await?;
+    let mut turns = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        let past = rounds
+            .remove(&job.id)
+            .unwrap_or_default()
+            .into_iter()
+            .map(|round| PastRound {
+                answer: round.answer,
+                outcomes: round.calls.into_iter().map(|call| call.outcome).collect(),
+            });
+        turns.push(PastTurn {
+            messages: parse_request(&job.request, JobId(job.id))?.messages,
+            rounds: past.collect(),
+        });
+    }
+    Ok(turns)
+}
+
+struct StoredRound {
+    answer: Answer,
+    calls: Vec<StoredCall>,
+}
+
+struct StoredCall {
+    call: ToolCall,
+    begun: bool,
+    outcome: Option<ToolOutcome>,
+}
+
+async fn load_rounds(
+    connection: &mut PgConnection,
+    jobs: &[Uuid],
+) -> Result<BTreeMap<Uuid, Vec<StoredRound>>, StoreError> {
+    let mut calls = load_calls(connection, jobs).await?;
+    let rows = sqlx::query!(
+        r#"
+        SELECT job_id, number, model, response_id, message AS "message: Json<Box<RawValue>>", content, refusal, finish_reason,
+               input_tokens, cached_tokens, output_tokens, reasoning_tokens
+        FROM chat.iterations WHERE job_id = ANY($1) ORDER BY job_id, number
+        "#,
+        jobs
+    )
+    .fetch_all(connection)
+    .await?;
+    let mut rounds: BTreeMap<Uuid, Vec<StoredRound>> = BTreeMap::new();
+    for row in rows {
+        let calls = calls.remove(&(row.job_id, row.number)).unwrap_or_default();
+        let tokens = |count: i64| u64::try_from(count).unwrap_or_default();
+        let (input_tokens, output_tokens) = (tokens(row.input_tokens), tokens(row.output_tokens));
+        let answer = Answer {
+            message: Arc::from(row.message.0),
+            content: row.content,
+            refusal: row.refusal,
+            stop: Stop::of(row.finish_reason.as_deref()),
+            finish_reason: row.finish_reason,
+            tool_calls: calls.iter().map(|call| call.call.clone()).collect(),
+            usage: Usage {
+                input_tokens,
+                cached_tokens: tokens(row.cached_tokens),
+                output_tokens,
+                reasoning_tokens: tokens(row.reasoning_tokens),
+                total_tokens: input_tokens + output_tokens,
+            },
+            model: row.model,
+            response_id: row.response_id,
+        };
+        rounds
+            .entry(row.job_id)
+            .or_default()
+            .push(StoredRound { answer, calls });
+    }
+    Ok(rounds)
+}
+
+async fn load_calls(
+    connection: &mut PgConnection,
+    jobs: &[Uuid],
+) -> Result<BTreeMap<(Uuid, i32), Vec<StoredCall>>, StoreError> {
+    let rows = sqlx::query!(
+        r#"
+        SELECT job_id, iteration, call_id, offered_as, arguments::text AS "arguments!", status::text AS "status!", result, result_bytes
+        FROM chat.tool_calls WHERE job_id = ANY($1) ORDER BY job_id, iteration, position
+        "#,
+        jobs
+    )
+    .fetch_all(connection)
+    .await?;
+    let mut calls: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for row in rows {
+        let outcome = OutcomeStatus::parse(&row.status)
+            .zip(row.result)
+            .map(|(status, text)| ToolOutcome {
+                status,
+                bytes: row
+                    .result_bytes
+                    .and_then(|bytes| u64::try_from(bytes).ok())
+                    .unwrap_or_default(),
+                text,
+            });
+        let call = StoredCall {
+            call: ToolCall {
+                call_id: row.call_id,
+                name: row.offered_as,
+                arguments: arguments_of(row.arguments),
+            },
+            begun: row.status == "started",
+            outcome,
+        };
+        calls
+            .entry((row.job_id, row.iteration))
+            .or_default()
+            .push(call);
+    }
+    Ok(calls)
+}
+
+/// The arguments as the model wrote them: what stands as a JSON string was no JSON.
+fn arguments_of(stored: String) -> String {
+    serde_json::from_str(&stored).unwrap_or(stored)
+}

@@ -1,0 +1,119 @@
+use serde_json::value::RawValue;
+use sqlx::PgConnection;
+use sqlx::types::Json;
+
+use super::{Store, StoreError};
+use crate::chat::Usage;
+use crate::fault::ErrorCode;
+use crate::ids::{ConversationId, JobId};
+use crate::wire::{FinishReason, JobResult, Reply, ResultError, Status};
+
+/// The stored result of a job, and where it goes.
+#[derive(Clone, Debug)]
+pub struct StoredResult {
+    /// The result.
+    pub result: JobResult,
+    /// Where its producer wants it.
+    pub reply_to: Option<String>,
+    /// The producer's correlation id.
+    pub correlation_id: Option<String>,
+    /// The job's `traceparent`.
+    pub traceparent: Option<String>,
+}
+
+impl StoredResult {
+    /// Sends this copy to the sender of a repeat.
+    pub(super) fn answer_to(&mut self, reply_to: Option<&str>, correlation_id: Option<&str>) {
+        self.reply_to = reply_to.map(str::to_owned);
+        self.correlation_id = correlation_id.map(str::to_owned);
+    }
+
+    /// The result of a job that has ended.
+    pub(super) async fn load(
+        connection: &mut PgConnection,
+        job_id: JobId,
+    ) -> Result<Self, StoreError> {
+        let row = sqlx::query!(
+            r#"
+            SELECT conversation_id, user_id, turn, status::text AS "status!", finish_reason, reply, refusal, warnings,
+                   error_code, error_message, iterations, tool_calls, input_tokens, cached_tokens, output_tokens, reasoning_tokens,
+                   model, attempt, received_at, started_at, finished_at AS "finished_at!",
+                   metadata AS "metadata: Json<Box<RawValue>>", reply_to, correlation_id, traceparent
+            FROM chat.jobs WHERE id = $1
+            "#,
+            job_id.0
+        )
+        .fetch_one(connection)
+        .await?;
+        let damaged = |what: &str| StoreError::Damaged {
+            table: "chat.jobs",
+            job: job_id.to_string(),
+            what: what.to_owned(),
+        };
+        let status = [Status::Completed, Status::Failed, Status::Cancelled]
+            .into_iter()
+            .find(|status| status.as_str() == row.status)
+            .ok_or_else(|| damaged("status is not that of an ended job"))?;
+        let metadata = row
+            .metadata
+            .map(|json| serde_json::from_str(json.0.get()))
+            .transpose();
+        let count = |number: i32| u32::try_from(number).unwrap_or_default();
+        let tokens = |number: i64| u64::try_from(number).unwrap_or_default();
+        let (input_tokens, output_tokens) = (tokens(row.input_tokens), tokens(row.output_tokens));
+        let result = JobResult {
+            version: 1,
+            job_id,
+            conversation_id: Some(ConversationId(row.conversation_id)),
+            user_id: Some(row.user_id),
+            turn: row.turn.map(count),
+            success: status == Status::Completed,
+            status,
+            finish_reason: row.finish_reason.as_deref().and_then(FinishReason::parse),
+            message: row.reply.map(|reply| Reply::assistant(reply, row.refusal)),
+            error: row.error_code.map(|code| ResultError {
+                code: ErrorCode::parse(&code).unwrap_or(ErrorCode::Internal),
+                message: row.error_message.unwrap_or_default(),
+            }),
+            iterations: count(row.iterations),
+            tool_calls: count(row.tool_calls),
+            usage: Usage {
+                input_tokens,
+                cached_tokens: tokens(row.cached_tokens),
+                output_tokens,
+                reasoning_tokens: tokens(row.reasoning_tokens),
+                total_tokens: input_tokens + output_tokens,
+            },
+            model: row.model,
+            attempt: count(row.attempt),
+            warnings: row.warnings,
+            received_at: row.received_at,
+            started_at: row.started_at,
+            finished_at: row.finished_at,
+            metadata: metadata.map_err(|_not_an_object| damaged("metadata is no object"))?,
+        };
+        Ok(Self {
+            result,
+            reply_to: row.reply_to,
+            correlation_id: row.correlation_id,
+            traceparent: row.traceparent,
+        })
+    }
+}
+
+impl Store {
+    /// Notes that the broker has confirmed the results of these jobs.
+    ///
+    /// # Errors
+    /// The database fails; the marks may be set again.
+    pub async fn mark_published(&self, jobs: &[JobId]) -> Result<(), StoreError> {
+        let ids: Vec<_> = jobs.iter().map(|job| job.0).collect();
+        sqlx::query!(
+            "UPDATE chat.jobs SET result_published_at = now() WHERE id = ANY($1) AND result_published_at IS NULL",
+            &ids
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,61 @@
+use super::{Store, StoreError};
+use crate::ids::WorkerId;
+
+/// A worker process, as it introduces itself.
+#[derive(Clone, Debug)]
+pub struct Registration {
+    /// A fresh id.
+    pub id: WorkerId,
+    /// The machine's name.
+    pub host: String,
+    /// Jobs that it takes in hand at once.
+    pub concurrency: u32,
+}
+
+impl Store {
+    /// Writes a worker's row.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn register(&self, worker: &Registration) -> Result<(), StoreError> {
+        sqlx::query!(
+            "INSERT INTO chat.workers (id, host, pid, version, concurrency) VALUES ($1, $2, $3, $4, $5)",
+            worker.id.0,
+            worker.host,
+            super::record::number(std::process::id()),
+            env!("CARGO_PKG_VERSION"),
+            super::record::number(worker.concurrency)
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Says that a worker is alive.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn beat(&self, worker: WorkerId) -> Result<(), StoreError> {
+        sqlx::query!(
+            "UPDATE chat.workers SET heartbeat_at = now() WHERE id = $1",
+            worker.0
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Says that a worker has stopped in good order.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn sign_off(&self, worker: WorkerId) -> Result<(), StoreError> {
+        sqlx::query!(
+            "UPDATE chat.workers SET stopped_at = now() WHERE id = $1",
+            worker.0
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+}
