@@ -1,1 +1,35 @@
-//! (to come)
+//! Tools: the servers that have them, as pools of child processes that are kept warm, and the
+//! calls that models make.
+//!
+//! A [`Toolbox`] starts every configured server in the background, knows what they list, [offers]
+//! a job its tools under names that every model takes, and [makes the calls]. A call never fails
+//! towards its caller: whatever happens, its outcome is a text that the model can read.
+//!
+//! It does not decide which calls are made, nor does it store anything. It may import the leaves
+//! and `config`; nothing else in the crate names `rmcp` or `deadpool`.
+//!
+//! [offers]: Toolbox::offer
+//! [makes the calls]: Toolbox::call
+
+mod bounded;
+mod breaker;
+mod call;
+mod catalogue;
+mod child;
+mod content;
+mod error;
+mod line;
+mod listing;
+mod mcp;
+mod names;
+mod process;
+mod schema;
+mod server;
+mod session;
+mod stderr;
+mod toolbox;
+
+pub use catalogue::{Offer, RetryClass, Route, Selection};
+pub use error::ToolsError;
+pub use server::ServerState;
+pub use toolbox::{CallMeta, Invocation, ServerHealth, Toolbox};

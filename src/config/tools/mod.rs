@@ -1,0 +1,288 @@
+//! Which tool servers there are: the settings, and the file that they may name.
+
+mod fields;
+mod file;
+mod words;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Lookup, Problems, Secret};
+
+/// Which tool servers there are, as text.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Tools")]
+pub struct ToolsSettings {
+    /// One MCP server over stdio, named `default`: its path, and arguments after it
+    #[arg(long, env = "MCP_SERVER_PATH", value_name = "COMMAND")]
+    mcp_server_path: Option<String>,
+    /// A JSON file of MCP servers in the format that MCP hosts share (`mcpServers`)
+    #[arg(long, env = "MCP_CONFIG", value_name = "FILE")]
+    mcp_config: Option<String>,
+    /// How processes are shared where a server does not say: `call`, `shared`, `job` or `user`
+    #[arg(
+        long,
+        env = "CHAT_POOL_ISOLATION",
+        value_name = "ISOLATION",
+        default_value = "call"
+    )]
+    chat_pool_isolation: String,
+    /// Bytes of a tool's result that are stored, where a server does not say
+    #[arg(
+        long,
+        env = "CHAT_MAX_TOOL_RESULT_BYTES",
+        value_name = "BYTES",
+        default_value = "1048576"
+    )]
+    chat_max_tool_result_bytes: String,
+    /// Bytes of a tool's result that the model sees: its head and its tail
+    #[arg(
+        long,
+        env = "CHAT_TOOL_RESULT_MODEL_BYTES",
+        value_name = "BYTES",
+        default_value = "65536"
+    )]
+    chat_tool_result_model_bytes: String,
+}
+
+/// Which tool servers there are.
+#[derive(Clone, Debug, Default)]
+pub struct ToolsConfig {
+    /// The servers, in the order of their names.
+    pub servers: Vec<ServerConfig>,
+    /// Bytes of a result that the model sees.
+    pub model_result_bytes: usize,
+}
+
+/// One tool server.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Its name, as jobs and rows say it: 1 to 32 characters of `A-Za-z0-9_-`.
+    pub name: String,
+    /// Whether its tools carry its name in front: all but the server of `MCP_SERVER_PATH`.
+    pub prefixed: bool,
+    /// How it is reached.
+    pub transport: Transport,
+    /// What is spoken with it.
+    pub protocol: Protocol,
+    /// How its processes are pooled.
+    pub pool: PoolConfig,
+    /// How long one call may take.
+    pub timeout: Duration,
+    /// How long a process may take to start and to list its tools.
+    pub start_timeout: Duration,
+    /// Whether jobs fail when it cannot be reached; otherwise they go on without its tools.
+    pub required: bool,
+    /// Bytes of a result that are stored.
+    pub max_result_bytes: usize,
+    /// Globs of the server's own tool names that are offered; empty: all.
+    pub allow: Vec<String>,
+    /// Globs of the server's own tool names that are not offered; wins over `allow`.
+    pub deny: Vec<String>,
+    /// What becomes of a call whose worker died, where the tool itself does not say that it is safe to repeat.
+    pub on_interrupt: OnInterrupt,
+}
+
+/// How a tool server is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// A child process, over its standard input and output.
+    Stdio {
+        /// The program.
+        command: String,
+        /// Its arguments.
+        args: Vec<String>,
+        /// All variables that it gets: PATH, HOME, LANG, TMPDIR and TERM as this process has them,
+        /// and its own, which win.
+        env: BTreeMap<String, Secret>,
+        /// The directory it is started in; this process's own where none is given.
+        cwd: Option<PathBuf>,
+    },
+}
+
+/// What is spoken with a tool server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// The Model Context Protocol.
+    Mcp,
+    /// Lines of JSON, as the web route that this program replaces spoke them.
+    Line,
+}
+
+/// How a server's processes are pooled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolConfig {
+    /// The most processes at once.
+    pub size: usize,
+    /// Who shares a process.
+    pub isolation: Isolation,
+    /// Calls after which a process is replaced.
+    pub max_calls: Option<u64>,
+    /// Age at which a process is replaced.
+    pub max_age: Option<Duration>,
+}
+
+/// Who shares a process of a tool server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// One call at a time; reused by all users.
+    Call,
+}
+
+/// What becomes of a call that was under way when its worker died.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnInterrupt {
+    /// It is made again.
+    Retry,
+    /// The model is told that its outcome is unknown.
+    Tell,
+    /// The job fails.
+    Fail,
+}
+
+impl ToolsSettings {
+    /// The settings checked; problems are noted.
+    ///
+    /// No server at all is allowed: jobs then run without tools.
+    pub fn parse(&self, lookup: Lookup<'_>, problems: &mut Problems) -> Option<ToolsConfig> {
+        let isolation = parse_isolation(
+            "CHAT_POOL_ISOLATION",
+            &self.chat_pool_isolation,
+            problems,
+        );
+        let max_result_bytes = problems.number(
+            "CHAT_MAX_TOOL_RESULT_BYTES",
+            &self.chat_max_tool_result_bytes,
+            LEAST_RESULT_BYTES,
+            MOST_RESULT_BYTES,
+        );
+        let model_result_bytes = problems.number(
+            "CHAT_TOOL_RESULT_MODEL_BYTES",
+            &self.chat_tool_result_model_bytes,
+            LEAST_RESULT_BYTES,
+            MOST_RESULT_BYTES,
+        );
+        let defaults = Defaults {
+            isolation: isolation.unwrap_or(Isolation::Call),
+            max_result_bytes: max_result_bytes.unwrap_or(MOST_RESULT_BYTES),
+            env: inherited(lookup),
+        };
+        let mut servers = Vec::new();
+        if let Some(command) = given(self.mcp_server_path.as_ref()) {
+            servers.extend(parse_path(command, &defaults, problems));
+        }
+        if let Some(path) = given(self.mcp_config.as_ref()) {
+            servers.extend(file::parse(path, &defaults, lookup, problems));
+            let taken = given(self.mcp_server_path.as_ref()).is_some();
+            if taken && servers.iter().any(|server| server.prefixed && server.name == DEFAULT_NAME)
+            {
+                problems.note(
+                    "MCP_CONFIG",
+                    "/mcpServers/default: this name is the server of MCP_SERVER_PATH; rename it, or unset MCP_SERVER_PATH",
+                );
+            }
+        }
+        servers.sort_by(|one, other| one.name.cmp(&other.name));
+        isolation?;
+        max_result_bytes?;
+        Some(ToolsConfig {
+            servers,
+            model_result_bytes: model_result_bytes?,
+        })
+    }
+}
+
+/// The name of the server of `MCP_SERVER_PATH`.
+const DEFAULT_NAME: &str = "default";
+/// Room for the mark of a cut, and a little more.
+const LEAST_RESULT_BYTES: usize = 256;
+const MOST_RESULT_BYTES: usize = 64 * 1024 * 1024;
+/// What a child may see of this process's environment: enough to find programs and to print, and
+/// no secret.
+const INHERITED: [&str; 5] = ["PATH", "HOME", "LANG", "TMPDIR", "TERM"];
+
+/// What holds where a server does not say.
+struct Defaults {
+    isolation: Isolation,
+    max_result_bytes: usize,
+    env: BTreeMap<String, Secret>,
+}
+
+impl Defaults {
+    fn server(&self, name: &str, transport: Transport) -> ServerConfig {
+        ServerConfig {
+            name: name.to_owned(),
+            prefixed: true,
+            transport,
+            protocol: Protocol::Mcp,
+            pool: PoolConfig {
+                size: 4,
+                isolation: self.isolation,
+                max_calls: None,
+                max_age: None,
+            },
+            timeout: Duration::from_secs(60),
+            start_timeout: Duration::from_secs(30),
+            required: false,
+            max_result_bytes: self.max_result_bytes,
+            allow: Vec::new(),
+            deny: Vec::new(),
+            on_interrupt: OnInterrupt::Tell,
+        }
+    }
+}
+
+fn given(setting: Option<&String>) -> Option<&str> {
+    setting.map(|text| text.trim()).filter(|text| !text.is_empty())
+}
+
+fn inherited(lookup: Lookup<'_>) -> BTreeMap<String, Secret> {
+    INHERITED
+        .into_iter()
+        .filter_map(|name| Some((name.to_owned(), Secret::new(lookup(name)?))))
+        .collect()
+}
+
+fn parse_path(text: &str, defaults: &Defaults, problems: &mut Problems) -> Option<ServerConfig> {
+    let mut words = match words::split(text) {
+        Ok(words) => words.into_iter(),
+        Err(what) => {
+            problems.note("MCP_SERVER_PATH", what);
+            return None;
+        }
+    };
+    let transport = Transport::Stdio {
+        command: words.next()?,
+        args: words.collect(),
+        env: defaults.env.clone(),
+        cwd: None,
+    };
+    let mut server = defaults.server(DEFAULT_NAME, transport);
+    server.prefixed = false;
+    Some(server)
+}
+
+/// Reads how processes are shared; what this version cannot do yet is refused in plain words.
+fn parse_isolation(setting: &str, text: &str, problems: &mut Problems) -> Option<Isolation> {
+    let known = problems.choice(
+        setting,
+        text,
+        &[
+            ("call", Some(Isolation::Call)),
+            ("shared", None),
+            ("job", None),
+            ("user", None),
+        ],
+    )?;
+    if known.is_none() {
+        problems.note(
+            setting,
+            format!("{:?} comes with a later version; this one knows \"call\"", text.trim()),
+        );
+    }
+    known
+}
+
+#[cfg(test)]
+mod tests;

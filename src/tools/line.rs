@@ -1,0 +1,118 @@
+//! The line dialect: a line of JSON asks, a line answers. `{"type":"list_tools"}` is answered with
+//! `{"tools":[…]}`, `{"type":"call_tool","name":…,"args":{…}}` with one line of text, the result.
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::{ChildStdin, ChildStdout};
+
+use super::error::StartError;
+use super::mcp::Pipes;
+use super::session::{Answer, CallError, Halt, LAST_BYTES, Request};
+
+/// Lines that a server may say before it lists its tools: banners and the like.
+const MAX_NOISE: usize = 100;
+
+/// A process that is talked to line by line, one call at a time.
+#[derive(Debug)]
+pub(super) struct LineSession {
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+    max_line: usize,
+    open: bool,
+}
+
+/// A line, or its head, and its whole length.
+struct Line {
+    head: Vec<u8>,
+    whole: usize,
+}
+
+impl LineSession {
+    /// There is no handshake.
+    pub(super) fn new(pipes: Pipes) -> Self {
+        Self {
+            stdin: pipes.stdin,
+            stdout: BufReader::new(pipes.stdout),
+            max_line: pipes.max_line,
+            open: true,
+        }
+    }
+
+    /// All tools.
+    pub(super) async fn list(&mut self) -> Result<Vec<Value>, StartError> {
+        let gone = || StartError::Protocol("it ended before it listed its tools".to_owned());
+        self.write(&json!({"type": "list_tools"})).await.map_err(|_error| gone())?;
+        for _ in 0..MAX_NOISE {
+            let line = self.read().await.ok_or_else(gone)?;
+            let value = serde_json::from_slice::<Value>(&line.head).unwrap_or_default();
+            if let Some(Value::Array(tools)) = value.get("tools") {
+                return Ok(tools.clone());
+            }
+        }
+        Err(StartError::Protocol("its list of tools has no `tools`".to_owned()))
+    }
+
+    /// Makes one call.
+    pub(super) async fn call(
+        &mut self,
+        request: Request,
+        halt: Halt<'_>,
+    ) -> Result<Answer, CallError> {
+        // Whatever ends this early, a late line would answer the wrong call.
+        self.open = false;
+        let asked = json!({"type": "call_tool", "name": request.tool, "args": request.arguments});
+        let answer = tokio::time::timeout(request.timeout, async {
+            self.write(&asked).await.ok()?;
+            self.read().await
+        });
+        let mut answer = Box::pin(answer);
+        let line = tokio::select! {
+            biased;
+            line = &mut answer => line,
+            () = halt.cancelled.cancelled() => return Err(CallError::Abandoned),
+            () = halt.ended.cancelled() => {
+                let last = tokio::time::timeout(LAST_BYTES, &mut answer).await;
+                last.map_err(|_elapsed| CallError::Gone)?
+            }
+        };
+        drop(answer);
+        let line = line.map_err(|_elapsed| CallError::TimedOut)?.ok_or(CallError::Gone)?;
+        self.open = true;
+        let text = String::from_utf8_lossy(&line.head).into_owned();
+        Ok(Answer::Text { text, whole: line.whole })
+    }
+
+    /// Whether the process can still be talked to.
+    pub(super) fn is_open(&self) -> bool {
+        self.open
+    }
+
+    async fn write(&mut self, value: &Value) -> std::io::Result<()> {
+        self.stdin.write_all(format!("{value}\n").as_bytes()).await?;
+        self.stdin.flush().await
+    }
+
+    /// The next line, without its end; none at the end of the stream.
+    async fn read(&mut self) -> Option<Line> {
+        let mut line = Line { head: Vec::new(), whole: 0 };
+        loop {
+            let chunk = self.stdout.fill_buf().await.ok()?;
+            if chunk.is_empty() {
+                return None;
+            }
+            let end = chunk.iter().position(|byte| *byte == b'\n');
+            let content = end.unwrap_or(chunk.len());
+            let room = self.max_line.saturating_sub(line.head.len());
+            line.head.extend_from_slice(chunk.get(..content.min(room)).unwrap_or_default());
+            line.whole = line.whole.saturating_add(content);
+            self.stdout.consume(end.map_or(content, |end| end + 1));
+            if end.is_some() {
+                if line.head.last() == Some(&b'\r') && line.head.len() == line.whole {
+                    line.head.pop();
+                    line.whole -= 1;
+                }
+                return Some(line);
+            }
+        }
+    }
+}

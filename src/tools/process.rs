@@ -1,0 +1,144 @@
+//! A process of a tool server, ready to be called, and how the pool makes and judges them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::child::{Child, Vitals};
+use super::error::StartError;
+use super::line::LineSession;
+use super::mcp::{Era, McpSession, Pipes};
+use super::server::Core;
+use super::session::{Answer, CallError, Halt, Request, Session};
+use crate::config::{PoolConfig, Protocol};
+
+/// The least that is read of one line, whatever a result may be cut to.
+const LEAST_LINE: usize = 4 * 1024 * 1024;
+
+/// A process that has shaken hands and listed its tools.
+#[derive(Debug)]
+pub(super) struct Process {
+    // Dropped first, so that the process sees its input end before it is told to.
+    session: Session,
+    child: Child,
+    calls: u64,
+    born: Instant,
+    _ready: Ready,
+}
+
+/// Counts a process as ready for as long as it is held.
+#[derive(Debug)]
+struct Ready(Arc<Vitals>);
+
+impl Ready {
+    fn new(vitals: &Arc<Vitals>) -> Self {
+        vitals.ready.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(vitals))
+    }
+}
+
+impl Drop for Ready {
+    fn drop(&mut self) {
+        self.0.ready.fetch_sub(1, Ordering::Relaxed);
+        self.0.lost.notify_one();
+    }
+}
+
+fn slow(within: Duration) -> StartError {
+    StartError::Slow { secs: within.as_secs(), last_words: String::new() }
+}
+
+impl Process {
+    /// Starts a process and lists its tools.
+    pub(super) async fn start(core: &Core, era: Era) -> Result<(Self, Vec<Value>), StartError> {
+        let config = core.config();
+        let (child, stdin, stdout) =
+            core.nursery().start(&config.name, &config.transport, core.vitals())?;
+        let max_line = config.max_result_bytes.saturating_mul(2).max(LEAST_LINE);
+        let pipes = Pipes { stdin, stdout, max_line };
+        let ready = async {
+            let mut session = match config.protocol {
+                Protocol::Mcp => {
+                    Session::Mcp(McpSession::open(pipes, era, core.changed()).await?)
+                }
+                Protocol::Line => Session::Line(LineSession::new(pipes)),
+            };
+            let tools = session.list().await?;
+            Ok((session, tools))
+        };
+        let ended = async {
+            child.ended().cancelled().await;
+            // What it said last is worth more than the fact that it ended.
+            tokio::time::sleep(super::session::LAST_BYTES).await;
+        };
+        let started = tokio::select! {
+            biased;
+            started = tokio::time::timeout(config.start_timeout, ready) => {
+                started.unwrap_or_else(|_elapsed| Err(slow(config.start_timeout)))
+            }
+            () = ended => Err(StartError::Refused("it ended".to_owned())),
+        };
+        match started {
+            Ok((session, tools)) => {
+                let ready = Ready::new(core.vitals());
+                let process = Self { session, child, calls: 0, born: Instant::now(), _ready: ready };
+                Ok((process, tools))
+            }
+            Err(error) => Err(error.with(&child.last_words().await)),
+        }
+    }
+
+    /// Makes one call, called off when `cancelled` is.
+    pub(super) async fn call(
+        &mut self,
+        request: Request,
+        cancelled: &CancellationToken,
+    ) -> Result<Answer, CallError> {
+        self.calls = self.calls.saturating_add(1);
+        let halt = Halt { cancelled, ended: self.child.ended() };
+        self.session.call(request, halt).await
+    }
+
+    /// Lists the tools again.
+    pub(super) async fn list(&mut self, within: Duration) -> Result<Vec<Value>, StartError> {
+        let listed = tokio::time::timeout(within, self.session.list()).await;
+        listed.unwrap_or_else(|_elapsed| Err(slow(within)))
+    }
+
+    /// Whether it can be called.
+    pub(super) fn is_usable(&self) -> bool {
+        self.child.is_alive() && self.session.is_open()
+    }
+
+    fn is_worn(&self, pool: &PoolConfig) -> bool {
+        pool.max_calls.is_some_and(|most| self.calls >= most)
+            || pool.max_age.is_some_and(|most| self.born.elapsed() >= most)
+    }
+}
+
+/// Makes the processes of one server's pool.
+#[derive(Debug)]
+pub(super) struct Starter(pub(super) Arc<Core>);
+
+impl Manager for Starter {
+    type Type = Process;
+    type Error = StartError;
+
+    async fn create(&self) -> Result<Process, StartError> {
+        self.0.start_process().await
+    }
+
+    async fn recycle(&self, process: &mut Process, _: &Metrics) -> RecycleResult<StartError> {
+        if !process.is_usable() {
+            Err(RecycleError::message("it ended"))
+        } else if process.is_worn(&self.0.config().pool) {
+            Err(RecycleError::message("it has served its time"))
+        } else {
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! A tool's schema: what the model is shown of it, and whether arguments fit it. Pure.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use jsonschema::Validator;
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Map, Value, json};
+
+/// The largest schema, in bytes of JSON.
+const MAX_BYTES: usize = 64 * 1024;
+/// The deepest nesting.
+const MAX_DEPTH: usize = 64;
+/// How many misfits are told at once, and how much of each.
+const MAX_ERRORS: usize = 5;
+const MAX_ERROR_CHARS: usize = 200;
+
+/// A schema that is fit to be offered.
+#[derive(Debug)]
+pub(super) struct Schema {
+    /// As the model sees it.
+    pub(super) shown: Arc<RawValue>,
+    /// None for a schema that is no valid JSON Schema: the server judges the arguments itself.
+    validator: Option<Validator>,
+}
+
+impl Schema {
+    /// The schema for `given`, as a server lists it.
+    ///
+    /// # Errors
+    /// Why it cannot be offered.
+    pub(super) fn new(given: Option<Value>) -> Result<Self, String> {
+        let mut root = match given {
+            Some(Value::Object(root)) => root,
+            None | Some(Value::Null) => Map::new(),
+            Some(_) => return Err("its schema is no object".to_owned()),
+        };
+        if root.get("type").is_some_and(|kind| kind != "object") {
+            return Err("its schema is not of an object".to_owned());
+        }
+        if !root.values().all(|value| is_shallow(value, MAX_DEPTH)) {
+            return Err(format!("its schema is nested deeper than {MAX_DEPTH} levels"));
+        }
+        // Compiled before `$schema` is dropped, which says how the rest is meant.
+        let compiled = jsonschema::options().offline().build(&Value::Object(root.clone()));
+        root.remove("$schema");
+        // OpenAI refuses a whole request for one schema without these two.
+        root.insert("type".to_owned(), json!("object"));
+        if !root.get("properties").is_some_and(Value::is_object) {
+            root.insert("properties".to_owned(), json!({}));
+        }
+        let shown = to_raw_value(&root).map_err(|error| error.to_string())?;
+        if shown.get().len() > MAX_BYTES {
+            return Err(format!("its schema is larger than {MAX_BYTES} bytes"));
+        }
+        Ok(Self { shown: shown.into(), validator: compiled.ok() })
+    }
+
+    /// Reads arguments as a model wrote them; an empty text and null are as good as `{}`.
+    ///
+    /// # Errors
+    /// What is wrong with them, for the model to read.
+    pub(super) fn read(&self, arguments: &str) -> Result<Map<String, Value>, String> {
+        let arguments = arguments.trim();
+        let value = if arguments.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_str(arguments)
+                .map_err(|error| format!("The arguments are no JSON: {error}. Expected a JSON object."))?
+        };
+        let value = if value.is_null() { json!({}) } else { value };
+        let Value::Object(_) = &value else {
+            return Err(format!("The arguments are {}; expected a JSON object.", kind(&value)));
+        };
+        self.check(&value)?;
+        let Value::Object(map) = value else {
+            return Ok(Map::new());
+        };
+        Ok(map)
+    }
+
+    fn check(&self, value: &Value) -> Result<(), String> {
+        let Some(validator) = &self.validator else {
+            return Ok(());
+        };
+        if validator.is_valid(value) {
+            return Ok(());
+        }
+        let mut text = "The arguments do not fit the tool's schema:".to_owned();
+        let mut errors = validator.iter_errors(value);
+        for error in errors.by_ref().take(MAX_ERRORS) {
+            let what: String = error.to_string().chars().take(MAX_ERROR_CHARS).collect();
+            let at = error.instance_path().to_string();
+            let at = if at.is_empty() { "/" } else { &at };
+            // Writing to a String cannot fail.
+            write!(text, "\n- {at}: {what}").ok();
+        }
+        if errors.next().is_some() {
+            text.push_str("\n- and more");
+        }
+        Err(text)
+    }
+}
+
+fn is_shallow(value: &Value, levels: usize) -> bool {
+    let Some(below) = levels.checked_sub(1) else {
+        return false;
+    };
+    match value {
+        Value::Object(map) => map.values().all(|value| is_shallow(value, below)),
+        Value::Array(items) => items.iter().all(|value| is_shallow(value, below)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+    }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schema(given: Value) -> Schema {
+        Schema::new(Some(given)).unwrap()
+    }
+
+    #[test]
+    fn a_root_without_type_or_properties_gets_both_and_loses_its_dialect() {
+        let shown = |given| serde_json::from_str::<Value>(schema(given).shown.get()).unwrap();
+        let bare = json!({"type": "object", "properties": {}});
+        assert_eq!(shown(json!({})), bare);
+        assert_eq!(shown(json!({"$schema": "http://json-schema.org/draft-07/schema#", "properties": null})), bare);
+        assert_eq!(Schema::new(None).unwrap().shown.get(), Schema::new(Some(Value::Null)).unwrap().shown.get());
+    }
+
+    #[test]
+    fn schemas_that_no_provider_takes_are_refused() {
+        assert!(Schema::new(Some(json!("string"))).is_err());
+        assert!(Schema::new(Some(json!({"type": "string"}))).is_err());
+        assert!(Schema::new(Some(json!({"description": "x".repeat(70_000)}))).unwrap_err().contains("larger"));
+        let mut deep = json!({});
+        for _ in 0..70 {
+            deep = json!({"not": deep});
+        }
+        assert!(Schema::new(Some(deep)).unwrap_err().contains("deeper"));
+    }
+
+    #[test]
+    fn empty_arguments_and_null_are_an_empty_object() {
+        let open = schema(json!({}));
+        for text in ["", "  ", "null", "{}"] {
+            assert!(open.read(text).unwrap().is_empty(), "{text:?}");
+        }
+        for text in ["[]", "1", "\"{}\"", "{", "{} {}"] {
+            assert!(open.read(text).unwrap_err().contains("JSON"), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn arguments_that_do_not_fit_are_told_field_by_field_and_bounded() {
+        let sum = schema(json!({"properties": {"a": {"type": "number"}}, "required": ["a", "b"]}));
+        assert!(sum.read(r#"{"a": 1, "b": 2}"#).is_ok());
+        let told = sum.read(r#"{"a": "one"}"#).unwrap_err();
+        assert!(told.contains("/a: \"one\" is not of type \"number\""), "{told}");
+        assert!(told.contains("\"b\" is a required property"), "{told}");
+        let long = sum.read(&format!(r#"{{"a": "{}", "b": 1}}"#, "é".repeat(9000))).unwrap_err();
+        assert!(long.len() < 1000, "{}", long.len());
+    }
+
+    #[test]
+    fn a_schema_that_points_elsewhere_is_never_fetched_and_the_server_judges() {
+        let remote = schema(json!({"properties": {"a": {"$ref": "http://127.0.0.1:1/schema.json"}}}));
+        assert!(remote.read(r#"{"a": 1}"#).is_ok());
+    }
+}

@@ -1,0 +1,110 @@
+//! One conversation with one process, in whichever dialect the server speaks.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use tokio_util::sync::CancellationToken;
+
+use super::error::StartError;
+use super::line::LineSession;
+use super::mcp::McpSession;
+
+/// How long an answer may still be in the pipe of a process that has ended.
+pub(super) const LAST_BYTES: Duration = Duration::from_millis(100);
+
+/// One call as a session makes it.
+#[derive(Clone, Debug)]
+pub(super) struct Request {
+    /// The tool's own name.
+    pub(super) tool: String,
+    /// Arguments that fit the tool's schema as far as it could be checked.
+    pub(super) arguments: Map<String, Value>,
+    /// What goes along in `_meta`.
+    pub(super) meta: Map<String, Value>,
+    /// How long the answer may take, from now on.
+    pub(super) timeout: Duration,
+}
+
+/// What calls a call off.
+pub(super) struct Halt<'a> {
+    /// Nobody waits for the answer any more.
+    pub(super) cancelled: &'a CancellationToken,
+    /// The process has ended.
+    pub(super) ended: &'a CancellationToken,
+}
+
+/// What a server answers.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// The result of `tools/call`.
+    Result(Value),
+    /// Plain text, and its size before any cut.
+    Text {
+        /// The text, or its head.
+        text: String,
+        /// All of it, in bytes.
+        whole: usize,
+    },
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum CallError {
+    /// The server answered with an error; its process is as good as before.
+    #[error("{0}")]
+    Refused(String),
+    /// The time ran out; the tool may still be running.
+    #[error("no answer in time")]
+    TimedOut,
+    /// The process ended or closed its pipes.
+    #[error("the process ended")]
+    Gone,
+    /// The answer was longer than is read.
+    #[error("the answer was longer than {0} bytes")]
+    TooLong(usize),
+    /// The caller went away, and the server said that it is done with the call.
+    #[error("cancelled")]
+    Settled,
+    /// The caller went away, and the tool may still be running.
+    #[error("cancelled, not settled")]
+    Abandoned,
+}
+
+/// A conversation with a process.
+#[derive(Debug)]
+pub(super) enum Session {
+    /// The Model Context Protocol.
+    Mcp(McpSession),
+    /// Lines of JSON.
+    Line(LineSession),
+}
+
+impl Session {
+    /// All tools, as the server describes them.
+    pub(super) async fn list(&mut self) -> Result<Vec<Value>, StartError> {
+        match self {
+            Self::Mcp(session) => session.list().await,
+            Self::Line(session) => session.list().await,
+        }
+    }
+
+    /// Makes one call.
+    pub(super) async fn call(
+        &mut self,
+        request: Request,
+        halt: Halt<'_>,
+    ) -> Result<Answer, CallError> {
+        match self {
+            Self::Mcp(session) => session.call(request, halt).await.map(Answer::Result),
+            Self::Line(session) => session.call(request, halt).await,
+        }
+    }
+
+    /// Whether the other end can still be talked to.
+    pub(super) fn is_open(&self) -> bool {
+        match self {
+            Self::Mcp(session) => session.is_open(),
+            Self::Line(session) => session.is_open(),
+        }
+    }
+}

@@ -1,0 +1,271 @@
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::future::join_all;
+use serde_json::{Map, Value, json};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+
+use super::call::Call;
+use super::catalogue::{Catalogue, Offer, Selection};
+use super::child::Nursery;
+use super::content;
+use super::error::ToolsError;
+use super::server::{Server, ServerState};
+use crate::chat::{OutcomeStatus, ToolOutcome};
+use crate::clock::Deadline;
+use crate::config::ToolsConfig;
+use crate::ids::{ConversationId, JobId, UserId};
+
+/// How many names an unknown one is answered with.
+const MAX_SUGGESTIONS: usize = 50;
+
+/// All tool servers of a worker. A clone is the same toolbox.
+#[derive(Clone, Debug)]
+pub struct Toolbox(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    servers: Vec<Server>,
+    nursery: Nursery,
+    tasks: TaskTracker,
+    version: Arc<AtomicU64>,
+    known: Mutex<Option<Known>>,
+}
+
+/// What was made of one version of what the servers list.
+#[derive(Clone, Debug)]
+struct Known {
+    version: u64,
+    catalogue: Arc<Catalogue>,
+    /// The offer to jobs that choose nothing.
+    offer: Option<Arc<Offer>>,
+}
+
+/// One call as the model asks for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Invocation<'a> {
+    /// The tool's name as the model says it.
+    pub tool: &'a str,
+    /// The arguments as the model wrote them.
+    pub arguments: &'a str,
+    /// On whose behalf.
+    pub meta: CallMeta<'a>,
+    /// When the call is given up; waiting for a free process counts.
+    pub deadline: Deadline,
+}
+
+/// On whose behalf a call is made; it goes to the server in `_meta`.
+#[derive(Clone, Copy, Debug)]
+pub struct CallMeta<'a> {
+    /// The job.
+    pub job_id: JobId,
+    /// Its user.
+    pub user_id: &'a UserId,
+    /// Its conversation.
+    pub conversation_id: ConversationId,
+    /// The same for every repeat of this call: `<job>/<iteration>/<position>`.
+    pub idempotency_key: &'a str,
+}
+
+/// How a tool server does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerHealth {
+    /// Its name.
+    pub name: String,
+    /// Whether its tools can be used.
+    pub state: ServerState,
+    /// Processes that have not ended.
+    pub processes: usize,
+    /// Processes started so far.
+    pub starts: u64,
+    /// Whether jobs fail without it.
+    pub required: bool,
+    /// Tools that it lists.
+    pub tools: usize,
+}
+
+impl Toolbox {
+    /// Starts every server's first process in the background, on `tasks`.
+    #[must_use]
+    pub fn start(config: &ToolsConfig, tasks: &TaskTracker) -> Self {
+        let stop = CancellationToken::new();
+        let nursery = Nursery::new(tasks, stop.clone());
+        let version = Arc::new(AtomicU64::new(0));
+        let mut servers = Vec::new();
+        for config in &config.servers {
+            match Server::new(config, &nursery, &version) {
+                Ok(server) => servers.push(server),
+                Err(error) => tracing::error!(tool.server = config.name, %error, "no pool"),
+            }
+        }
+        for server in &servers {
+            let (server, stop) = (server.clone(), stop.clone());
+            tasks.spawn(async move { stop.run_until_cancelled(server.keep()).await });
+        }
+        Self(Arc::new(Inner {
+            servers,
+            nursery,
+            tasks: tasks.clone(),
+            version,
+            known: Mutex::default(),
+        }))
+    }
+
+    /// The tools that a job may use. Waits for the first start of each server that it wants.
+    ///
+    /// A server that is down is left out and named in [`Offer::missing`].
+    ///
+    /// # Errors
+    /// A server that the selection names is unknown, or it is down, or one that is `required` is;
+    /// or a glob cannot be read.
+    pub async fn offer(&self, selection: &Selection<'_>) -> Result<Arc<Offer>, ToolsError> {
+        let wanted = self.wanted(selection)?;
+        join_all(wanted.iter().map(|server| server.first_start())).await;
+        let known = self.known();
+        let missing = missing(&wanted, selection)?;
+        let plain = selection.servers.is_none()
+            && selection.allow.is_empty()
+            && selection.deny.is_empty();
+        if let Some(offer) = known.offer.filter(|offer| plain && *offer.missing() == *missing) {
+            return Ok(offer);
+        }
+        let offer = Arc::new(known.catalogue.offer(selection, missing)?);
+        if plain {
+            let mut cached = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(cached) = cached.as_mut().filter(|cached| cached.version == known.version) {
+                cached.offer = Some(Arc::clone(&offer));
+            }
+        }
+        Ok(offer)
+    }
+
+    /// Makes one call.
+    ///
+    /// It never fails: what goes wrong is a [`ToolOutcome`] that the model can read. Dropping the
+    /// future cancels the call: the server is told, and a process that does not say within a
+    /// second that it is done is ended.
+    pub async fn call(&self, offer: &Offer, invocation: &Invocation<'_>) -> ToolOutcome {
+        let refused = |text: String| content::outcome(OutcomeStatus::Refused, text, usize::MAX);
+        let Some(route) = offer.find(invocation.tool) else {
+            return refused(unknown_tool(offer, invocation.tool));
+        };
+        let arguments = match route.tool.schema.read(invocation.arguments) {
+            Ok(arguments) => arguments,
+            Err(text) => return refused(text),
+        };
+        let mut servers = self.0.servers.iter();
+        let Some(server) = servers.find(|server| server.core().config().name == *route.server) else {
+            return refused(unknown_tool(offer, invocation.tool));
+        };
+        let span = tracing::info_span!("tool.call", tool.name = invocation.tool, tool.server = &*route.server);
+        let call = Call {
+            server: server.clone(),
+            tool: route.tool.name.clone(),
+            arguments,
+            meta: meta(&invocation.meta),
+            retry: route.retry(),
+            deadline: invocation.deadline,
+        };
+        // A task of its own, since a call that nobody waits for has to be cancelled in good order.
+        let cancelled = CancellationToken::new();
+        let running = self.0.tasks.spawn(call.run(cancelled.clone()).instrument(span));
+        let _cancel = cancelled.drop_guard();
+        running.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "a tool call broke off");
+            content::outcome(OutcomeStatus::Failed, "The call broke off.".to_owned(), usize::MAX)
+        })
+    }
+
+    /// How the servers do, in the order of their names.
+    #[must_use]
+    pub fn health(&self) -> Vec<ServerHealth> {
+        self.0.servers.iter().map(Server::health).collect()
+    }
+
+    /// Ends every process, and all that they started; takes a few seconds at most.
+    pub async fn shutdown(&self) {
+        for server in &self.0.servers {
+            server.close();
+        }
+        self.0.nursery.shutdown().await;
+    }
+
+    fn wanted(&self, selection: &Selection<'_>) -> Result<Vec<&Server>, ToolsError> {
+        let name = |server: &Server| server.core().config().name.clone();
+        let Some(named) = selection.servers else {
+            return Ok(self.0.servers.iter().collect());
+        };
+        let known: HashSet<String> = self.0.servers.iter().map(name).collect();
+        if let Some(unknown) = named.iter().find(|name| !known.contains(*name)) {
+            return Err(ToolsError::UnknownServer {
+                server: unknown.clone(),
+                known: self.0.servers.iter().map(name).collect(),
+            });
+        }
+        Ok(self.0.servers.iter().filter(|server| named.contains(&name(server))).collect())
+    }
+
+    /// The catalogue of right now, made anew when a server has changed.
+    fn known(&self) -> Known {
+        let mut known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
+        // Read first: what changes meanwhile makes the catalogue old, never lost.
+        let version = self.0.version.load(Ordering::Acquire);
+        if let Some(known) = known.as_ref().filter(|known| known.version == version) {
+            return known.clone();
+        }
+        let listings: Vec<_> = self
+            .0
+            .servers
+            .iter()
+            .filter(|server| server.state() == ServerState::Ready)
+            .filter_map(|server| Some((server.core().config(), server.core().listing()?)))
+            .collect();
+        let fresh = Known { version, catalogue: Arc::new(Catalogue::new(&listings)), offer: None };
+        *known = Some(fresh.clone());
+        fresh
+    }
+}
+
+/// The servers that are wanted and down.
+fn missing(wanted: &[&Server], selection: &Selection<'_>) -> Result<Vec<String>, ToolsError> {
+    let mut missing = Vec::new();
+    for server in wanted {
+        let config = server.core().config();
+        let reason = match server.state() {
+            ServerState::Ready => continue,
+            ServerState::Starting => "it has not started in time".to_owned(),
+            ServerState::Down { reason } => reason,
+        };
+        if config.required || selection.servers.is_some() {
+            return Err(ToolsError::Unavailable { server: config.name.clone(), reason });
+        }
+        missing.push(config.name.clone());
+    }
+    Ok(missing)
+}
+
+fn unknown_tool(offer: &Offer, name: &str) -> String {
+    let specs = offer.specs();
+    let name: String = name.chars().take(64).collect();
+    if specs.is_empty() {
+        return format!("There is no tool {name:?}: no tools are available.");
+    }
+    let names: Vec<_> = specs.iter().map(|spec| &spec.name[..]).take(MAX_SUGGESTIONS).collect();
+    let more = if specs.len() > names.len() { ", and more" } else { "" };
+    format!("There is no tool {name:?}. Available: {}{more}.", names.join(", "))
+}
+
+fn meta(meta: &CallMeta<'_>) -> Map<String, Value> {
+    [
+        ("chat-worker/jobId", json!(meta.job_id)),
+        ("chat-worker/userId", json!(meta.user_id)),
+        ("chat-worker/conversationId", json!(meta.conversation_id)),
+        ("chat-worker/idempotencyKey", json!(meta.idempotency_key)),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value))
+    .collect()
+}
