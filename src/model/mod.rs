@@ -1,1 +1,27 @@
-//! (to come)
+//! The model: asks an OpenAI-compatible server over the Chat Completions API.
+//!
+//! One call in, one [`Answer`](crate::chat::Answer) out: the request is mapped (`request`,
+//! `replay`), sent (`transport`), the reply mapped (`reply`) and every failure classified
+//! (`classify`). Short troubles are waited out here (`retry`, `gate`); longer ones are the caller's.
+//! It stores nothing, runs no tools, and decides nothing about a job. It may import the leaves and
+//! the configuration; nothing else names `async_openai`, `reqwest` or `tower`.
+
+mod classify;
+mod client;
+mod error;
+mod gate;
+mod hints;
+#[cfg(test)]
+mod legal;
+mod lenient;
+mod provider_error;
+mod replay;
+mod reply;
+mod request;
+mod retry;
+#[cfg(test)]
+mod tests;
+mod transport;
+
+pub use client::Model;
+pub use error::{ModelError, Refused};

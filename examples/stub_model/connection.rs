@@ -1,0 +1,185 @@
+//! HTTP/1.1, as much of it as a model server's clients speak: keep-alive and `Content-Length`.
+
+use std::future::pending;
+use std::io;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use super::Shared;
+use super::reply::{Body, Reply};
+
+/// The longest request that is taken.
+const MAX_REQUEST: usize = 64 << 20;
+
+/// Serves connections until it is dropped, and they with it.
+pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => if let Ok((stream, _)) = accepted {
+                connections.spawn(serve(stream, Arc::clone(&shared)));
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
+    // A client that went away is no trouble of ours.
+    drop(stream.set_nodelay(true));
+    let mut buffer = Vec::with_capacity(8 << 10);
+    while let Ok(Some(request)) = read(&mut stream, &mut buffer).await {
+        let sent = answer(&mut stream, request, &shared).await;
+        if !matches!(sent, Ok(true)) {
+            return;
+        }
+    }
+}
+
+struct Request {
+    head: String,
+    body: Vec<u8>,
+}
+
+/// The next request; nothing when the client closed the connection.
+async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Result<Option<Request>> {
+    let mut searched = 0;
+    let head_end = loop {
+        if let Some(end) = find_end(buffer, searched) {
+            break end;
+        }
+        searched = buffer.len().saturating_sub(3);
+        if buffer.len() > MAX_REQUEST || stream.read_buf(buffer).await? == 0 {
+            return Ok(None);
+        }
+    };
+    let head: Vec<u8> = buffer.drain(..head_end).collect();
+    let head = String::from_utf8_lossy(&head).into_owned();
+    let length = header(&head, "content-length")
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(0);
+    if length > MAX_REQUEST {
+        return Ok(None);
+    }
+    while buffer.len() < length {
+        if stream.read_buf(buffer).await? == 0 {
+            return Ok(None);
+        }
+    }
+    let body = buffer.drain(..length).collect();
+    Ok(Some(Request { head, body }))
+}
+
+/// The end of the head, which is an empty line.
+fn find_end(buffer: &[u8], from: usize) -> Option<usize> {
+    let tail = buffer.get(from..)?;
+    tail.windows(4)
+        .position(|bytes| bytes == b"\r\n\r\n")
+        .map(|at| from + at + 4)
+}
+
+/// The value of the header `name`.
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines().skip(1).find_map(|line| {
+        let (key, value) = line.split_once(':')?;
+        key.eq_ignore_ascii_case(name).then(|| value.trim())
+    })
+}
+
+fn headers(head: &str) -> HeaderMap {
+    let lines = head.lines().skip(1).filter_map(|line| line.split_once(':'));
+    lines
+        .filter_map(|(name, value)| {
+            let name = HeaderName::try_from(name).ok()?;
+            Some((name, HeaderValue::try_from(value.trim()).ok()?))
+        })
+        .collect()
+}
+
+/// Answers one request; false when the connection is not to be used again.
+async fn answer(stream: &mut TcpStream, request: Request, shared: &Shared) -> io::Result<bool> {
+    let line = request.head.lines().next().unwrap_or_default();
+    let reply = if line.starts_with("POST /v1/chat/completions ") {
+        shared.reply(headers(&request.head), &request.body)
+    } else if line.starts_with("GET /v1/models ") {
+        models()
+    } else {
+        let message = format!("Invalid URL ({line})");
+        Reply::error(404, "invalid_request_error", "unknown_url", &message)
+    };
+    if let Some(signal) = &reply.signal {
+        signal.notified().await;
+    }
+    let delay = reply.delay.max(shared.latency);
+    if !delay.is_zero() {
+        tokio::time::sleep(delay).await;
+    }
+    send(stream, &reply, &request.body).await
+}
+
+async fn send(stream: &mut TcpStream, reply: &Reply, request: &[u8]) -> io::Result<bool> {
+    match &reply.body {
+        Body::Message(message) => {
+            let body = reply.completion(message, &model(request), request.len());
+            stream
+                .write_all(&response(200, &[], &body, body.len()))
+                .await?;
+        }
+        Body::Raw {
+            status,
+            headers,
+            body,
+        } => {
+            stream
+                .write_all(&response(*status, headers, body, body.len()))
+                .await?;
+        }
+        Body::Truncated(body) => {
+            stream
+                .write_all(&response(200, &[], body, body.len() * 2))
+                .await?;
+            return Ok(false);
+        }
+        Body::Close => return Ok(false),
+        Body::Never => pending().await,
+    }
+    Ok(true)
+}
+
+/// Head and body in one piece, so that they leave in one packet.
+fn response(status: u16, headers: &[(String, String)], body: &[u8], length: usize) -> Vec<u8> {
+    let mut response = Vec::with_capacity(body.len() + 256);
+    let head = format!(
+        "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\nx-request-id: req_stub\r\ncontent-length: {length}\r\n"
+    );
+    response.extend_from_slice(head.as_bytes());
+    for (name, value) in headers {
+        response.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+    }
+    response.extend_from_slice(b"\r\n");
+    response.extend_from_slice(body);
+    response
+}
+
+/// The model that a request names.
+fn model(request: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Named {
+        model: String,
+    }
+    serde_json::from_slice::<Named>(request).map_or_else(|_| "stub".to_owned(), |named| named.model)
+}
+
+fn models() -> Reply {
+    let model = |id: &str| json!({"id": id, "object": "model", "created": 1_721_172_741, "owned_by": "stub"});
+    Reply::json(
+        200,
+        &json!({"object": "list", "data": [model("gpt-4o-mini"), model("gpt-4o")]}),
+    )
+}

@@ -1,0 +1,152 @@
+//! What a failure of the model server means: which code it has, and whether the same call may
+//! succeed later. Pure.
+//!
+//! Compatible servers disagree about the shape of an error (`code` as text or number, the error as
+//! an object, a text, or at the top level, `detail` instead of `message`), so it is read leniently.
+
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+
+use super::error::Refusal;
+use super::hints::Hints;
+use super::provider_error::ProviderError;
+use crate::fault::{ErrorCode, Fault};
+
+/// What a failed attempt means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Verdict {
+    /// The code of the failure.
+    pub(super) code: ErrorCode,
+    /// What may be done about it.
+    pub(super) fault: Fault,
+    /// How often the call may be made in all while it fails so.
+    pub(super) most_attempts: u32,
+    /// What is told about it.
+    pub(super) refusal: Refusal,
+}
+
+/// How often a call is made, the first time included.
+pub(super) const MOST_ATTEMPTS: u32 = 3;
+/// The same for calls that ran into their timeout: each holds a slot for minutes, and is paid for.
+pub(super) const MOST_TIMEOUTS: u32 = 2;
+
+impl Verdict {
+    /// The request did not reach the server, or its answer did not reach us.
+    pub(super) fn network(what: String) -> Self {
+        Self::transient(ErrorCode::ModelUnavailable, Refusal::new(what))
+    }
+
+    /// The call took longer than `limit`.
+    pub(super) fn timeout(limit: Duration) -> Self {
+        let what = format!("no answer within {} s", limit.as_secs_f64().ceil());
+        Self {
+            most_attempts: MOST_TIMEOUTS,
+            ..Self::network(what)
+        }
+    }
+
+    /// A reply that cannot be read. `what` must hold nothing of it.
+    pub(super) fn malformed(what: &str) -> Self {
+        Self::transient(ErrorCode::ModelProtocol, Refusal::new(what.to_owned()))
+    }
+
+    /// A reply larger than is read. Another one would be as large.
+    pub(super) fn too_large(most: usize) -> Self {
+        let what = format!("a reply of more than {} MiB", most >> 20);
+        Self {
+            most_attempts: 1,
+            ..Self::malformed(&what)
+        }
+    }
+
+    /// An `error` object in a reply that says to be a success.
+    pub(super) fn error_in_reply(error: &RawValue) -> Self {
+        let error = ProviderError::read(error);
+        let status = error.implied_status();
+        judge(status, &Hints::default(), error)
+    }
+
+    /// Whether the server said that calls come too fast.
+    pub(super) fn is_rate_limit(&self) -> bool {
+        self.refusal.status == Some(429) && matches!(self.fault, Fault::Retry { .. })
+    }
+
+    fn transient(code: ErrorCode, refusal: Refusal) -> Self {
+        Self {
+            code,
+            fault: Fault::Retry { after: None },
+            most_attempts: MOST_ATTEMPTS,
+            refusal,
+        }
+    }
+}
+
+/// What a response that is no success means.
+pub(super) fn classify(status: u16, hints: &Hints, body: &[u8]) -> Verdict {
+    judge(status, hints, ProviderError::in_body(body))
+}
+
+fn judge(status: u16, hints: &Hints, error: ProviderError) -> Verdict {
+    let code = code(status, hints, &error);
+    let retry = matches!(code, ErrorCode::ModelUnavailable);
+    let fault = if retry {
+        Fault::Retry {
+            after: hints.retry_after,
+        }
+    } else {
+        Fault::Permanent
+    };
+    let advice = advice(status, code, &error);
+    Verdict {
+        code,
+        fault,
+        most_attempts: if hints.should_retry == Some(false) {
+            1
+        } else {
+            MOST_ATTEMPTS
+        },
+        refusal: Refusal {
+            status: Some(status),
+            what: error.into_message(),
+            advice,
+            request_id: hints.request_id.clone(),
+        },
+    }
+}
+
+fn code(status: u16, hints: &Hints, error: &ProviderError) -> ErrorCode {
+    let filtered = error.is_content_filter() || (status == 403 && error.is_moderation());
+    match status {
+        402 => ErrorCode::ModelQuota,
+        429 if error.is_quota() => ErrorCode::ModelQuota,
+        // More tokens in one request than the limit of a minute: waiting does not help.
+        429 if error.is_request_too_large() => ErrorCode::ContextTooLong,
+        400..=499 if filtered => ErrorCode::ContentFiltered,
+        400 | 422 if error.is_context_overflow() => ErrorCode::ContextTooLong,
+        // The body as a whole, or the tokens of one request (Groq): less history is the cure of both.
+        413 => ErrorCode::ContextTooLong,
+        401 | 403 => ErrorCode::ModelAuth,
+        408 | 409 | 425 | 429 | 500..=599 => ErrorCode::ModelUnavailable,
+        _ if hints.should_retry == Some(true) => ErrorCode::ModelUnavailable,
+        _ => ErrorCode::ModelRejected,
+    }
+}
+
+fn advice(status: u16, code: ErrorCode, error: &ProviderError) -> Option<&'static str> {
+    match (status, code) {
+        (300..=399, _) => {
+            Some("redirects are not followed: set OPENAI_BASE_URL to the address itself")
+        }
+        (_, ErrorCode::ModelAuth) => Some("check OPENAI_API_KEY and what it may do"),
+        (_, ErrorCode::ModelQuota) => Some("check the account's credit and limits"),
+        (404 | 405, _) => Some("check OPENAI_BASE_URL and the name of the model"),
+        (_, ErrorCode::ContextTooLong) => {
+            Some("set CHAT_CONTEXT_TOKENS to what the model takes, or start a new conversation")
+        }
+        (400, _) if error.wants_responses_api() => Some(
+            "ask for `reasoning_effort` \"none\", or another model: this one takes tools only over the Responses API otherwise",
+        ),
+        _ => None,
+    }
+}

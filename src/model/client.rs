@@ -1,0 +1,263 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_openai::Client;
+use async_openai::config::OpenAIConfig;
+use http::HeaderValue;
+use serde_json::value::RawValue;
+use tracing::Instrument;
+
+use super::classify::Verdict;
+use super::error::{ModelError, Refusal};
+use super::gate::{Gate, spread};
+use super::request::{Dialect, Request};
+use super::retry::{self, LONGEST_WAIT_IN_PLACE, Next};
+use super::transport::{Transport, http_client, verdict};
+use super::{lenient, reply};
+use crate::chat::{Answer, Prompt};
+use crate::clock::Deadline;
+use crate::config::{ModelConfig, Secret};
+use crate::fault::Fault;
+
+/// The model server. A clone is the same: it shares the connections and the rate gate.
+#[derive(Clone)]
+pub struct Model(Arc<Inner>);
+
+struct Inner {
+    client: Client<OpenAIConfig>,
+    transport: Transport,
+    dialect: Dialect,
+    gate: Gate,
+    base_url: String,
+    key: Option<Secret>,
+    default_model: String,
+    timeout: Duration,
+}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Model")
+            .field("base_url", &self.0.base_url)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Model {
+    /// A client of the configured server. Nothing is sent; no connection is made.
+    ///
+    /// If the process has no default provider of rustls, ring becomes it. Proxies are taken from
+    /// the usual variables (`HTTPS_PROXY`, `NO_PROXY`).
+    ///
+    /// # Errors
+    /// [`ModelError::Client`] when the HTTP client cannot be built.
+    pub fn connect(config: &ModelConfig) -> Result<Self, ModelError> {
+        let http = http_client()?;
+        let base_url = config.base_url.trim_end_matches('/').to_owned();
+        let authorization = config.api_key.as_ref().map(bearer).transpose()?;
+        // Everything is set, so that no variable of the environment gets a say.
+        // The key is put in by the transport, which marks it as not to be shown.
+        let openai = OpenAIConfig::new()
+            .with_api_base(base_url.clone())
+            .with_api_key("")
+            .with_org_id("")
+            .with_project_id("");
+        let transport = Transport::new(http.clone(), authorization);
+        let client = Client::build(http, openai).with_http_service(transport.clone());
+        Ok(Self(Arc::new(Inner {
+            client,
+            transport,
+            dialect: Dialect::of(&base_url),
+            gate: Gate::default(),
+            base_url,
+            key: config.api_key.clone(),
+            default_model: config.default_model.clone(),
+            timeout: config.timeout,
+        })))
+    }
+
+    /// Asks the model once, and again in place where that may help soon: at most three attempts
+    /// (two when they time out), each within the configured timeout, all within `deadline`.
+    ///
+    /// An answer that was cut off (`Stop::Length`, `Stop::ContentFilter`) carries no tool calls,
+    /// since their arguments may be cut too.
+    ///
+    /// # Errors
+    /// Why there is no answer, and in [`ModelError::fault`] whether one may come later.
+    pub async fn complete(
+        &self,
+        prompt: &Prompt,
+        deadline: Deadline,
+    ) -> Result<Answer, ModelError> {
+        let span = tracing::info_span!(
+            "model.complete",
+            model.name = %prompt.model,
+            model.attempt = tracing::field::Empty,
+            http.status = tracing::field::Empty,
+            http.request_id = tracing::field::Empty,
+            tokens.input = tracing::field::Empty,
+            tokens.output = tracing::field::Empty,
+            error.code = tracing::field::Empty,
+        );
+        // Boxed, so that the caller's own future stays small.
+        Box::pin(self.0.complete(prompt, deadline))
+            .instrument(span)
+            .await
+    }
+
+    /// Asks which models there are, and says in a sentence whether the default one is among them.
+    ///
+    /// # Errors
+    /// As for [`Self::complete`], after one attempt. A server without `GET /models` is no error.
+    pub async fn check(&self) -> Result<String, ModelError> {
+        let limit = self.0.timeout.min(LONGEST_CHECK);
+        let listing = tokio::time::timeout(limit, self.0.models()).await;
+        listing
+            .unwrap_or_else(|_| Err(Verdict::timeout(limit)))
+            .map_err(|verdict| self.0.failure(verdict, 1))
+    }
+}
+
+/// How long `check` may take.
+const LONGEST_CHECK: Duration = Duration::from_secs(15);
+
+fn bearer(key: &Secret) -> Result<HeaderValue, ModelError> {
+    const BAD_KEY: &str = "OPENAI_API_KEY has characters that no HTTP header can carry";
+    let mut value = HeaderValue::try_from(format!("Bearer {}", key.expose()))
+        .map_err(|_| ModelError::Client(BAD_KEY.to_owned()))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+impl Inner {
+    async fn complete(&self, prompt: &Prompt, deadline: Deadline) -> Result<Answer, ModelError> {
+        let request = Request::new(prompt, self.dialect);
+        let mut attempts = 0;
+        loop {
+            self.pass_gate(&prompt.model, attempts, deadline).await?;
+            let limit = self.timeout.min(deadline.left());
+            if limit.is_zero() {
+                return Err(ModelError::Deadline { attempts });
+            }
+            attempts += 1;
+            let verdict = match self.attempt(&request, attempts, limit).await {
+                Ok(answer) => return Ok(answer),
+                Err(verdict) => verdict,
+            };
+            if deadline.left().is_zero() {
+                return Err(ModelError::Deadline { attempts });
+            }
+            self.hold_others(&prompt.model, &verdict);
+            match retry::after(&verdict, attempts, deadline.left(), fastrand::f64()) {
+                Next::Again(wait) => {
+                    tracing::warn!(
+                        error.code = %verdict.code,
+                        wait_ms = wait.as_millis(),
+                        "the model call failed and is made again"
+                    );
+                    tokio::time::sleep(wait).await;
+                }
+                Next::GiveUp => return Err(self.failure(verdict, attempts)),
+            }
+        }
+    }
+
+    /// One request, one reply.
+    async fn attempt(
+        &self,
+        request: &Request<'_>,
+        number: u32,
+        limit: Duration,
+    ) -> Result<Answer, Verdict> {
+        let span = tracing::Span::current();
+        span.record("model.attempt", number);
+        let chat = self.client.chat();
+        // The body is written anew for each attempt: a second attempt is rare, and a copy of every
+        // body kept for as long as the model thinks would cost more than writing it twice.
+        let call = chat.create_byot::<_, Box<RawValue>>(request);
+        let reply = match tokio::time::timeout(limit, call).await {
+            Ok(reply) => reply.map_err(verdict)?,
+            Err(_) => return Err(Verdict::timeout(limit)),
+        };
+        let answer = reply::read(&reply)?;
+        span.record("tokens.input", answer.usage.input_tokens);
+        span.record("tokens.output", answer.usage.output_tokens);
+        Ok(answer)
+    }
+
+    /// Waits while calls of `model` are held back; a wait too long for that is the caller's.
+    async fn pass_gate(
+        &self,
+        model: &str,
+        attempts: u32,
+        deadline: Deadline,
+    ) -> Result<(), ModelError> {
+        let mut patience = LONGEST_WAIT_IN_PLACE;
+        loop {
+            let wait = self.gate.wait(model, Instant::now());
+            if wait.is_zero() {
+                return Ok(());
+            }
+            if wait > patience || wait >= deadline.left() {
+                return Err(self.failure(held(wait), attempts));
+            }
+            patience = patience.saturating_sub(wait);
+            let spread = spread(wait, fastrand::f64()).min(deadline.left());
+            tokio::time::sleep(spread).await;
+        }
+    }
+
+    /// After a rate limit with a wait, all calls of the model wait.
+    fn hold_others(&self, model: &str, verdict: &Verdict) {
+        if let Fault::Retry { after: Some(after) } = verdict.fault
+            && verdict.is_rate_limit()
+        {
+            let now = Instant::now();
+            self.gate.hold(model, now, now + after);
+        }
+    }
+
+    fn failure(&self, mut verdict: Verdict, attempts: u32) -> ModelError {
+        if let Some(key) = &self.key {
+            verdict.refusal = verdict.refusal.without(key.expose());
+        }
+        let error = ModelError::new(verdict, attempts);
+        tracing::Span::current().record("error.code", error.code().as_str());
+        error
+    }
+
+    async fn models(&self) -> Result<String, Verdict> {
+        let (base_url, model) = (&self.base_url, &self.default_model);
+        let body = match self.transport.get(&format!("{base_url}/models")).await {
+            Ok(body) => body,
+            Err(verdict) if matches!(verdict.refusal.status, Some(404 | 405 | 501)) => {
+                return Ok(format!("{base_url} answers; it does not list its models"));
+            }
+            Err(verdict) => return Err(verdict),
+        };
+        Ok(match lenient::model_ids(&body) {
+            ids if ids.is_empty() => format!("{base_url} answers; it lists no models"),
+            ids if ids.contains(model) => format!("{base_url} answers and has {model}"),
+            ids => format!(
+                "{base_url} answers, but {model} is not among its {} models",
+                ids.len()
+            ),
+        })
+    }
+}
+
+/// What a call is told that was kept back by the gate.
+fn held(wait: Duration) -> Verdict {
+    let what = format!(
+        "its rate limit is used up for another {} s",
+        wait.as_secs_f64().ceil()
+    );
+    Verdict {
+        fault: Fault::Retry { after: Some(wait) },
+        refusal: Refusal {
+            status: Some(429),
+            ..Refusal::new(what.clone())
+        },
+        ..Verdict::network(what)
+    }
+}

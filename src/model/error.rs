@@ -1,0 +1,179 @@
+use std::fmt;
+use std::time::Duration;
+
+use super::classify::Verdict;
+use crate::fault::{ErrorCode, Fault};
+
+/// Why a model call gave no answer. No text here holds the key or a prompt.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// The HTTP client could not be built.
+    #[error("the client of the model server cannot be built: {0}")]
+    Client(String),
+    /// The server refused the request for good.
+    #[error("the model server refused the request: {0}")]
+    Rejected(Refused),
+    /// The server did not accept the credentials.
+    #[error("the model server did not accept the credentials: {0}")]
+    Auth(Refused),
+    /// The account has no means left.
+    #[error("the account at the model server has no means left: {0}")]
+    Quota(Refused),
+    /// The conversation is longer than the model's context.
+    #[error("the conversation is longer than the model takes: {0}")]
+    ContextTooLong(Refused),
+    /// A content filter stopped the request.
+    #[error("a content filter stopped the request: {0}")]
+    ContentFiltered(Refused),
+    /// The server could not be reached, was too slow, too busy or failed.
+    #[error("the model server is unavailable: {refused}")]
+    Unavailable {
+        /// What happened last.
+        refused: Refused,
+        /// The least time to wait, when the server named one; at most an hour.
+        after: Option<Duration>,
+    },
+    /// The server's replies cannot be read.
+    #[error("the model server does not speak the protocol: {0}")]
+    Protocol(Refused),
+    /// The deadline passed.
+    #[error("the deadline passed while the model was asked ({attempts} attempt(s))")]
+    Deadline {
+        /// How often the model was asked.
+        attempts: u32,
+    },
+}
+
+impl ModelError {
+    /// The error that `verdict` is after `attempts`.
+    pub(super) fn new(verdict: Verdict, attempts: u32) -> Self {
+        let refused = Refused {
+            attempts,
+            refusal: verdict.refusal,
+        };
+        let after = match verdict.fault {
+            Fault::Retry { after } => after,
+            Fault::Permanent | Fault::Cancelled => None,
+        };
+        match verdict.code {
+            ErrorCode::ModelAuth => Self::Auth(refused),
+            ErrorCode::ModelQuota => Self::Quota(refused),
+            ErrorCode::ContextTooLong => Self::ContextTooLong(refused),
+            ErrorCode::ContentFiltered => Self::ContentFiltered(refused),
+            ErrorCode::ModelUnavailable => Self::Unavailable { refused, after },
+            ErrorCode::ModelProtocol => Self::Protocol(refused),
+            _ => Self::Rejected(refused),
+        }
+    }
+
+    /// The code in results and dead letters.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Client(_) => ErrorCode::Internal,
+            Self::Rejected(_) => ErrorCode::ModelRejected,
+            Self::Auth(_) => ErrorCode::ModelAuth,
+            Self::Quota(_) => ErrorCode::ModelQuota,
+            Self::ContextTooLong(_) => ErrorCode::ContextTooLong,
+            Self::ContentFiltered(_) => ErrorCode::ContentFiltered,
+            Self::Unavailable { .. } => ErrorCode::ModelUnavailable,
+            Self::Protocol(_) => ErrorCode::ModelProtocol,
+            Self::Deadline { .. } => ErrorCode::DeadlineExceeded,
+        }
+    }
+
+    /// What may be done about it.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Unavailable { after, .. } => Fault::Retry { after: *after },
+            Self::Protocol(_) => Fault::Retry { after: None },
+            Self::Client(_)
+            | Self::Rejected(_)
+            | Self::Auth(_)
+            | Self::Quota(_)
+            | Self::ContextTooLong(_)
+            | Self::ContentFiltered(_)
+            | Self::Deadline { .. } => Fault::Permanent,
+        }
+    }
+}
+
+/// What was refused last, and how often it was tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// How often the model was asked; 0 when a known rate limit kept the call back.
+    pub attempts: u32,
+    pub(super) refusal: Refusal,
+}
+
+impl Refused {
+    /// The last HTTP status, if there was one.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        self.refusal.status
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Refusal {
+            status,
+            what,
+            advice,
+            request_id,
+        } = &self.refusal;
+        if let Some(status) = status {
+            write!(f, "HTTP {status}: ")?;
+        }
+        f.write_str(if what.is_empty() {
+            "no reason given"
+        } else {
+            what
+        })?;
+        if let Some(advice) = advice {
+            write!(f, "; {advice}")?;
+        }
+        write!(f, " ({} attempt(s)", self.attempts)?;
+        if let Some(request_id) = request_id {
+            write!(f, ", request {request_id}")?;
+        }
+        f.write_str(")")
+    }
+}
+
+/// One failed attempt in words.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) status: Option<u16>,
+    /// What the provider said, or what happened.
+    pub(super) what: String,
+    /// What to do about it.
+    pub(super) advice: Option<&'static str>,
+    /// The provider's id of the request.
+    pub(super) request_id: Option<String>,
+}
+
+impl Refusal {
+    pub(super) fn new(what: String) -> Self {
+        Self {
+            what,
+            ..Self::default()
+        }
+    }
+
+    /// Takes `secret` out of what a provider may have repeated.
+    pub(super) fn without(mut self, secret: &str) -> Self {
+        if !secret.is_empty() {
+            for text in [Some(&mut self.what), self.request_id.as_mut()]
+                .into_iter()
+                .flatten()
+            {
+                if text.contains(secret) {
+                    *text = text.replace(secret, "[secret]");
+                }
+            }
+        }
+        self
+    }
+}

@@ -1,0 +1,167 @@
+//! Reading JSON that is not quite what it should be, without losing a byte of what is kept.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// The fields of a JSON object in their order, each value as its own text.
+///
+/// `serde_json::Value` would sort the keys and round the numbers.
+#[derive(Default)]
+pub(super) struct Fields<'a>(pub(super) Vec<(String, &'a RawValue)>);
+
+impl<'a> Fields<'a> {
+    /// The fields of `json`; none if it is no object.
+    pub(super) fn read(json: &'a RawValue) -> Self {
+        serde_json::from_str(json.get()).unwrap_or_default()
+    }
+
+    /// The value of the field `name`; of several the last, as most readers of JSON take it.
+    pub(super) fn find(&self, name: &str) -> Option<&'a RawValue> {
+        (self.0.iter().rev()).find_map(|(key, json)| (key == name).then_some(*json))
+    }
+}
+
+impl<'de> Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
+}
+
+/// For fields where `null` and nothing at all must be told apart.
+pub(super) fn present<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// The text of a JSON string; nothing for any other value.
+///
+/// Half a surrogate pair (`"\ud83d"`), which a model's output may be cut to, becomes U+FFFD.
+pub(super) fn text(json: &RawValue) -> Option<String> {
+    struct Lossy;
+    impl Visitor<'_> for Lossy {
+        type Value = String;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a JSON string")
+        }
+
+        fn visit_bytes<E>(self, bytes: &[u8]) -> Result<String, E> {
+            Ok(String::from_utf8_lossy(bytes).into_owned())
+        }
+    }
+    if !json.get().starts_with('"') {
+        return None;
+    }
+    serde_json::from_str(json.get()).ok().or_else(|| {
+        let mut deserializer = serde_json::Deserializer::from_str(json.get());
+        deserializer.deserialize_bytes(Lossy).ok()
+    })
+}
+
+/// The text of a JSON string that says something.
+pub(super) fn words(json: Option<&RawValue>) -> Option<String> {
+    json.and_then(text).filter(|text| !text.is_empty())
+}
+
+/// The elements of a JSON array; none if it is no array.
+pub(super) fn elements(json: &RawValue) -> Vec<&RawValue> {
+    serde_json::from_str(json.get()).unwrap_or_default()
+}
+
+/// A count: a negative one is 0, a fraction is dropped, anything but a number is 0.
+pub(super) fn count(json: Option<&RawValue>) -> u64 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the cast saturates at both ends, which is what is wanted"
+    )]
+    let from_float = |number: f64| number as u64;
+    json.map_or(0, |json| {
+        let text = json.get();
+        (text.parse().ok())
+            .or_else(|| text.parse().ok().map(from_float))
+            .unwrap_or(0)
+    })
+}
+
+/// The ids of a listing of models: `{"data": [{"id": …}]}`.
+pub(super) fn model_ids(body: &[u8]) -> Vec<String> {
+    let Ok(listing) = serde_json::from_slice::<&RawValue>(body) else {
+        return Vec::new();
+    };
+    let models = Fields::read(listing).find("data").map(elements);
+    (models.unwrap_or_default().into_iter())
+        .filter_map(|model| text(Fields::read(model).find("id")?))
+        .collect()
+}
+
+/// Whether `text` is JSON, and an object.
+pub(super) fn is_object(text: &str) -> bool {
+    text.trim_start().starts_with('{')
+        && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(json: &str) -> Box<RawValue> {
+        RawValue::from_string(json.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_does_not_cost_the_text() {
+        assert_eq!(
+            text(&raw(r#""a\ud83d""#)).unwrap(),
+            "a\u{fffd}\u{fffd}\u{fffd}"
+        );
+        assert_eq!(text(&raw(r#""a\ud83d\ude00""#)).unwrap(), "a😀");
+        assert_eq!(text(&raw("7")), None);
+    }
+
+    #[test]
+    fn counts_are_never_negative_and_never_fail() {
+        for (json, expected) in [
+            ("7", 7),
+            ("-7", 0),
+            ("7.9", 7),
+            ("1e3", 1000),
+            ("1e300", u64::MAX),
+            ("null", 0),
+            ("\"7\"", 0),
+            ("{}", 0),
+        ] {
+            assert_eq!(count(Some(&raw(json))), expected, "{json}");
+        }
+        assert_eq!(count(None), 0);
+    }
+
+    #[test]
+    fn only_objects_are_objects() {
+        for good in ["{}", " {\"a\":1} ", "{\"a\":{\"b\":[]}}"] {
+            assert!(is_object(good), "{good}");
+        }
+        for bad in ["", "[]", "null", "{", "{}{}", "{'a':1}", "\"{}\""] {
+            assert!(!is_object(bad), "{bad}");
+        }
+    }
+}

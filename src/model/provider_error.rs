@@ -1,0 +1,209 @@
+//! An error as model servers write it, in any of the shapes in use. Pure.
+
+use serde_json::value::RawValue;
+
+use super::lenient::{Fields, elements, text};
+
+/// The most characters of a provider's message that are kept.
+const MAX_MESSAGE: usize = 500;
+
+/// What a server says about an error; each part may be empty.
+#[derive(Debug, Default)]
+pub(super) struct ProviderError {
+    message: String,
+    kind: String,
+    code: String,
+    /// A second code: Azure's `innererror.code`.
+    inner: String,
+    /// OpenRouter's `metadata.reasons`: why its moderation stepped in.
+    has_reasons: bool,
+}
+
+impl ProviderError {
+    /// The error in the body of a response that is no success.
+    pub(super) fn in_body(body: &[u8]) -> Self {
+        let body = body.trim_ascii();
+        match serde_json::from_slice::<&RawValue>(body) {
+            Ok(json) => Self::read(json),
+            Err(_) => Self::in_plain_text(body),
+        }
+    }
+
+    /// The error in `json`: `{"error": …}`, an array of it (Gemini), the error itself, or a text.
+    pub(super) fn read(json: &RawValue) -> Self {
+        if json.get().starts_with('[') {
+            return elements(json)
+                .first()
+                .copied()
+                .map(Self::read)
+                .unwrap_or_default();
+        }
+        if let Some(message) = text(json) {
+            return Self {
+                message,
+                ..Self::default()
+            };
+        }
+        let mut read = Self::default();
+        let fields = Fields::read(json);
+        read.take_fields(&fields);
+        // What stands around the error (`detail`, a proxy's `message`) gives way to it.
+        match fields.find("error").map(|error| (text(error), error)) {
+            Some((Some(message), _)) => read.message = message,
+            Some((None, error)) => read.take_fields(&Fields::read(error)),
+            None => {}
+        }
+        read
+    }
+
+    fn take_fields(&mut self, fields: &Fields<'_>) {
+        for (key, json) in &fields.0 {
+            match key.as_str() {
+                "message" => self.message = plain(json),
+                // FastAPI: a text, or a list of objects.
+                "detail" if self.message.is_empty() => self.message = plain(json),
+                "type" => self.kind = plain(json),
+                "code" => self.code = plain(json),
+                "innererror" => {
+                    let inner = Fields::read(json).find("code").map(plain);
+                    self.inner = inner.unwrap_or_default();
+                }
+                "metadata" => self.has_reasons = Fields::read(json).find("reasons").is_some(),
+                _ => {}
+            }
+        }
+    }
+
+    /// A page of a proxy, or nothing at all.
+    fn in_plain_text(body: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(body);
+        let message = if text.starts_with('<') {
+            "a page of HTML"
+        } else {
+            &text
+        };
+        Self {
+            message: message.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// The HTTP status that an error inside a success stands for.
+    pub(super) fn implied_status(&self) -> u16 {
+        if let Ok(status @ 400..=599) = self.code.parse() {
+            return status;
+        }
+        if self.is_quota() {
+            return 402;
+        }
+        match self.word() {
+            word if word.contains("rate_limit") => 429,
+            word if word.contains("api_key") || word.contains("authentication") => 401,
+            word if word.contains("not_found") => 404,
+            word if word.contains("invalid_request") => 400,
+            _ if self.is_context_overflow() || self.is_content_filter() => 400,
+            _ => 502,
+        }
+    }
+
+    /// The message for people, in one line and cut.
+    pub(super) fn into_message(self) -> String {
+        let word = [&self.code, &self.kind]
+            .into_iter()
+            .find(|word| !word.is_empty());
+        let said = match (word, self.message.trim()) {
+            (Some(word), "") => word.as_str(),
+            (_, message) => message,
+        };
+        let line = said
+            .chars()
+            .map(|char| if char.is_control() { ' ' } else { char });
+        let mut line: String = line.take(MAX_MESSAGE + 1).collect();
+        if let Some((end, _)) = line.char_indices().nth(MAX_MESSAGE) {
+            line.truncate(end);
+            line.push('…');
+        }
+        line
+    }
+
+    /// The account has no means left.
+    pub(super) fn is_quota(&self) -> bool {
+        const WORDS: [&str; 4] = [
+            "insufficient_quota",
+            "billing_hard_limit_reached",
+            "billing_not_active",
+            "insufficient_balance",
+        ];
+        WORDS
+            .iter()
+            .any(|word| self.code == *word || self.kind == *word)
+    }
+
+    /// A filter stopped the request.
+    pub(super) fn is_content_filter(&self) -> bool {
+        const WORDS: [&str; 4] = [
+            "content_filter",
+            "content_policy_violation",
+            "responsibleaipolicyviolation",
+            "data_inspection_failed",
+        ];
+        [&self.code, &self.kind, &self.inner]
+            .iter()
+            .any(|given| WORDS.iter().any(|word| given.eq_ignore_ascii_case(word)))
+    }
+
+    /// A proxy's moderation stopped the request.
+    pub(super) fn is_moderation(&self) -> bool {
+        self.has_reasons || self.message.to_ascii_lowercase().contains("moderation")
+    }
+
+    /// One request is larger than the limit of a minute.
+    pub(super) fn is_request_too_large(&self) -> bool {
+        self.message.starts_with("Request too large")
+    }
+
+    /// The conversation is longer than the model's context.
+    pub(super) fn is_context_overflow(&self) -> bool {
+        const PHRASES: [&str; 12] = [
+            "maximum context length",
+            "context length exceeded",
+            "context length is",
+            "context window",
+            "available context size",
+            "context size is",
+            "context limit",
+            "maximum model length",
+            "prompt is too long",
+            "input is too long",
+            "too many tokens",
+            "input token count",
+        ];
+        const WORDS: [&str; 2] = ["context_length_exceeded", "exceed_context_size_error"];
+        // LiteLLM calls any text that is too long a context overflow; only the phrases count.
+        let message = self.message.to_ascii_lowercase();
+        WORDS.contains(&self.code.as_str())
+            || WORDS.contains(&self.kind.as_str())
+            || PHRASES.iter().any(|phrase| message.contains(phrase))
+    }
+
+    /// OpenAI's newer models take tools in Chat Completions only without reasoning.
+    pub(super) fn wants_responses_api(&self) -> bool {
+        self.message.contains("not supported") && self.message.contains("/v1/responses")
+    }
+
+    fn word(&self) -> &str {
+        if self.code.is_empty() {
+            &self.kind
+        } else {
+            &self.code
+        }
+    }
+}
+
+/// A string's text, nothing for null, and any other JSON as it stands.
+fn plain(json: &RawValue) -> String {
+    match json.get() {
+        "null" => String::new(),
+        other => text(json).unwrap_or_else(|| other.to_owned()),
+    }
+}

@@ -1,0 +1,285 @@
+//! An earlier answer of the model, sent again.
+//!
+//! The provider's own JSON goes back byte for byte, so that fields we do not know (reasoning
+//! content, signatures) survive. Only where it would make the history illegal, exactly these places
+//! are written anew: a provider refuses such a history for ever (llama.cpp even with a 500).
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use serde::ser::{SerializeMap, SerializeSeq};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use super::lenient::{Fields, elements, is_object, present, text, words};
+use crate::chat::ToolCall;
+
+/// The most characters of a function's name that `OpenAI` takes.
+const MAX_NAME: usize = 64;
+
+/// An assistant message as it is sent.
+pub(super) enum Replay<'a> {
+    /// As the provider sent it.
+    Unchanged(&'a RawValue),
+    /// With the illegal places written anew.
+    Patched(Piece<'a>),
+}
+
+impl<'a> Replay<'a> {
+    /// `message` made legal; `calls` are the ones that tool messages answer.
+    pub(super) fn new(message: &'a RawValue, calls: &'a [ToolCall]) -> Self {
+        if is_legal(message, calls) {
+            Self::Unchanged(message)
+        } else {
+            Self::Patched(patch(message, calls))
+        }
+    }
+}
+
+impl Serialize for Replay<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Unchanged(message) => message.serialize(serializer),
+            Self::Patched(message) => message.serialize(serializer),
+        }
+    }
+}
+
+/// JSON of which some is the provider's text and some is ours.
+pub(super) enum Piece<'a> {
+    Raw(&'a RawValue),
+    Text(Cow<'a, str>),
+    List(Vec<Piece<'a>>),
+    Object(Vec<(Cow<'a, str>, Piece<'a>)>),
+}
+
+impl Serialize for Piece<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Raw(json) => json.serialize(serializer),
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::List(pieces) => {
+                let mut list = serializer.serialize_seq(Some(pieces.len()))?;
+                for piece in pieces {
+                    list.serialize_element(piece)?;
+                }
+                list.end()
+            }
+            Self::Object(fields) => {
+                let mut object = serializer.serialize_map(Some(fields.len()))?;
+                for (key, piece) in fields {
+                    object.serialize_entry(key, piece)?;
+                }
+                object.end()
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Shape<'a> {
+    #[serde(borrow)]
+    role: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    content: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    refusal: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    tool_calls: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct CallShape<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    function: FunctionShape<'a>,
+}
+
+#[derive(Deserialize)]
+struct FunctionShape<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    #[serde(borrow)]
+    arguments: Cow<'a, str>,
+}
+
+fn is_legal(message: &RawValue, calls: &[ToolCall]) -> bool {
+    let Ok(shape) = serde_json::from_str::<Shape<'_>>(message.get()) else {
+        return false;
+    };
+    let content_fits = match shape.content {
+        Some(content) => is_content(content) || (is_null(content) && may_be_silent(&shape, calls)),
+        None => may_be_silent(&shape, calls),
+    };
+    let calls_fit = match shape.tool_calls {
+        Some(given) => !calls.is_empty() && are_legal_calls(given, calls),
+        None => calls.is_empty(),
+    };
+    shape.role == "assistant" && content_fits && calls_fit
+}
+
+/// Content may be missing only beside tool calls or a refusal.
+fn may_be_silent(shape: &Shape<'_>, calls: &[ToolCall]) -> bool {
+    !calls.is_empty() || words(shape.refusal).is_some()
+}
+
+fn are_legal_calls(given: &RawValue, calls: &[ToolCall]) -> bool {
+    let Ok(given) = serde_json::from_str::<Vec<CallShape<'_>>>(given.get()) else {
+        return false;
+    };
+    given.len() == calls.len()
+        && given.iter().zip(calls).all(|(given, call)| {
+            given.id == call.call_id
+                && given.kind == "function"
+                && is_name(&given.function.name)
+                && is_object(&given.function.arguments)
+        })
+}
+
+fn is_content(json: &RawValue) -> bool {
+    // A string that does not decode (half a surrogate pair) is refused by strict servers.
+    match json.get().as_bytes() {
+        [b'"', ..] => serde_json::from_str::<Cow<'_, str>>(json.get()).is_ok(),
+        [b'[', ..] => !elements(json).is_empty(),
+        _ => false,
+    }
+}
+
+fn is_null(json: &RawValue) -> bool {
+    json.get() == "null"
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(is_name_byte)
+}
+
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
+}
+
+/// `message` with its role, content and calls as they must be, all else as it is.
+fn patch<'a>(message: &'a RawValue, calls: &'a [ToolCall]) -> Piece<'a> {
+    let fields = Fields::read(message);
+    let given = fields.find("tool_calls");
+    let refused = words(fields.find("refusal")).is_some();
+    let content = match fields.find("content") {
+        Some(json) if is_content(json) => Some(Piece::Raw(json)),
+        Some(json) => text(json).map(|text| Piece::Text(text.into())),
+        None => None,
+    };
+    let content = match content {
+        None if calls.is_empty() && !refused => Some(Piece::Text("".into())),
+        other => other,
+    };
+    let role = Piece::Text("assistant".into());
+    let calls = (!calls.is_empty()).then(|| patch_calls(given, calls));
+    replaced(
+        fields,
+        [
+            ("role", Some(role)),
+            ("content", content),
+            ("tool_calls", calls),
+        ],
+    )
+}
+
+/// `fields` with the named ones replaced where they stand, added where they are missing, and left
+/// out where there is nothing to put.
+fn replaced<'a, const N: usize>(
+    fields: Fields<'a>,
+    mut by: [(&'static str, Option<Piece<'a>>); N],
+) -> Piece<'a> {
+    let fields = last_of_each(fields);
+    let mut pieces = Vec::with_capacity(fields.len() + N);
+    for (key, json) in fields {
+        match by.iter_mut().find(|(name, _)| *name == key) {
+            Some((name, piece)) => {
+                pieces.extend(piece.take().map(|piece| (Cow::Borrowed(*name), piece)));
+            }
+            None => pieces.push((Cow::Owned(key), Piece::Raw(json))),
+        }
+    }
+    for (name, piece) in by {
+        pieces.extend(piece.map(|piece| (Cow::Borrowed(name), piece)));
+    }
+    Piece::Object(pieces)
+}
+
+fn patch_calls<'a>(given: Option<&'a RawValue>, calls: &'a [ToolCall]) -> Piece<'a> {
+    let mut given = given.map(elements).unwrap_or_default();
+    // What cannot be matched one to one is written from the calls alone.
+    if given.len() != calls.len() {
+        given.clear();
+    }
+    let mut given = given.into_iter();
+    Piece::List(
+        calls
+            .iter()
+            .map(|call| patch_call(given.next(), call))
+            .collect(),
+    )
+}
+
+fn patch_call<'a>(given: Option<&'a RawValue>, call: &'a ToolCall) -> Piece<'a> {
+    let fields = given.map(Fields::read).unwrap_or_default();
+    let function = patch_function(fields.find("function"), call);
+    let id = Piece::Text(call.call_id.as_str().into());
+    let kind = Piece::Text("function".into());
+    replaced(
+        fields,
+        [
+            ("id", Some(id)),
+            ("type", Some(kind)),
+            ("function", Some(function)),
+            ("custom", None),
+        ],
+    )
+}
+
+fn patch_function<'a>(given: Option<&'a RawValue>, call: &'a ToolCall) -> Piece<'a> {
+    let fields = given.map(Fields::read).unwrap_or_default();
+    let arguments = if is_object(&call.arguments) {
+        call.arguments.as_str()
+    } else {
+        "{}"
+    };
+    let name = Piece::Text(legal_name(&call.name));
+    let arguments = Piece::Text(arguments.into());
+    replaced(
+        fields,
+        [("name", Some(name)), ("arguments", Some(arguments))],
+    )
+}
+
+/// A name that the model made up, in the characters that a provider takes back.
+fn legal_name(name: &str) -> Cow<'_, str> {
+    if is_name(name) {
+        return name.into();
+    }
+    let cleaned: String = (name.chars().take(MAX_NAME))
+        .map(|char| {
+            u8::try_from(char)
+                .ok()
+                .filter(|byte| is_name_byte(*byte))
+                .map_or('_', char::from)
+        })
+        .collect();
+    if cleaned.is_empty() {
+        "unnamed".into()
+    } else {
+        cleaned.into()
+    }
+}
+
+/// Of fields with the same key the last one.
+fn last_of_each(fields: Fields<'_>) -> Vec<(String, &RawValue)> {
+    let mut seen = HashSet::new();
+    let mut kept: Vec<_> = (fields.0.into_iter().rev())
+        .filter(|(key, _)| seen.insert(key.clone()))
+        .collect();
+    kept.reverse();
+    kept
+}

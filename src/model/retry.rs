@@ -1,0 +1,126 @@
+//! Whether a failed call is made again here and now. Pure.
+//!
+//! A slot that waits does nothing else, so the waits in place are short; what needs longer goes
+//! back to the caller, who parks the job.
+
+use std::time::Duration;
+
+use super::classify::Verdict;
+use crate::fault::Fault;
+
+/// The wait before the second attempt is a random part of this; it doubles with each attempt.
+const FIRST_BACKOFF: Duration = Duration::from_millis(250);
+/// The backoff grows no further.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
+/// The longest wait of a server's `Retry-After` that is spent in place.
+pub(super) const LONGEST_WAIT_IN_PLACE: Duration = Duration::from_secs(10);
+
+/// What follows a failed attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Ask again after this long.
+    Again(Duration),
+    /// Tell the caller.
+    GiveUp,
+}
+
+/// What follows the `attempts`-th attempt, with `left` until the deadline. `random` is in `0..1`.
+pub(super) fn after(verdict: &Verdict, attempts: u32, left: Duration, random: f64) -> Next {
+    let Fault::Retry { after } = verdict.fault else {
+        return Next::GiveUp;
+    };
+    if attempts >= verdict.most_attempts {
+        return Next::GiveUp;
+    }
+    let doubled = FIRST_BACKOFF.saturating_mul(1 << attempts.saturating_sub(1).min(16));
+    let backoff = doubled.min(LONGEST_BACKOFF).mul_f64(random);
+    let wait = match after {
+        Some(after) if after > LONGEST_WAIT_IN_PLACE => return Next::GiveUp,
+        Some(after) => after.saturating_add(backoff.min(after)),
+        None => backoff,
+    };
+    // An attempt that would start at the deadline is none.
+    if wait >= left {
+        Next::GiveUp
+    } else {
+        Next::Again(wait)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(600);
+
+    fn busy(after: Option<Duration>) -> Verdict {
+        Verdict {
+            fault: Fault::Retry { after },
+            ..Verdict::network(String::new())
+        }
+    }
+
+    #[test]
+    fn the_backoff_doubles_with_each_attempt_and_is_jittered_in_full() {
+        assert_eq!(
+            after(&busy(None), 1, LONG, 0.0),
+            Next::Again(Duration::ZERO)
+        );
+        let most = |attempts| after(&busy(None), attempts, LONG, 1.0);
+        assert_eq!(most(1), Next::Again(Duration::from_millis(250)));
+        assert_eq!(most(2), Next::Again(Duration::from_millis(500)));
+        assert_eq!(most(3), Next::GiveUp);
+    }
+
+    #[test]
+    fn the_backoff_ends_at_five_seconds() {
+        let patient = Verdict {
+            most_attempts: u32::MAX,
+            ..busy(None)
+        };
+        for attempts in [6, 30, u32::MAX - 1] {
+            assert_eq!(
+                after(&patient, attempts, LONG, 1.0),
+                Next::Again(LONGEST_BACKOFF)
+            );
+        }
+    }
+
+    #[test]
+    fn a_servers_wait_is_kept_in_full_and_only_lengthened() {
+        let wait = Duration::from_secs(2);
+        assert_eq!(after(&busy(Some(wait)), 1, LONG, 0.0), Next::Again(wait));
+        let more = Next::Again(wait + FIRST_BACKOFF);
+        assert_eq!(after(&busy(Some(wait)), 1, LONG, 1.0), more);
+    }
+
+    #[test]
+    fn a_long_wait_is_the_callers() {
+        let at_most = busy(Some(LONGEST_WAIT_IN_PLACE));
+        assert_ne!(after(&at_most, 1, LONG, 0.0), Next::GiveUp);
+        let more = busy(Some(LONGEST_WAIT_IN_PLACE + Duration::from_millis(1)));
+        assert_eq!(after(&more, 1, LONG, 0.0), Next::GiveUp);
+    }
+
+    #[test]
+    fn nothing_is_waited_for_beyond_the_deadline() {
+        let verdict = busy(Some(Duration::from_secs(1)));
+        assert_eq!(
+            after(&verdict, 1, Duration::from_secs(1), 0.0),
+            Next::GiveUp
+        );
+        assert_eq!(after(&busy(None), 1, Duration::ZERO, 0.0), Next::GiveUp);
+    }
+
+    #[test]
+    fn a_timeout_is_tried_once_more_and_a_refusal_never() {
+        let timeout = Verdict::timeout(LONG);
+        assert_ne!(after(&timeout, 1, LONG, 0.0), Next::GiveUp);
+        assert_eq!(after(&timeout, 2, LONG, 0.0), Next::GiveUp);
+        let refused = Verdict {
+            fault: Fault::Permanent,
+            ..busy(None)
+        };
+        assert_eq!(after(&refused, 1, LONG, 0.0), Next::GiveUp);
+    }
+}
