@@ -1,0 +1,218 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::types::FieldTable;
+use lapin::{Channel, Connection, Consumer};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::delivery::Delivery;
+use super::error::BrokerError;
+use super::health::{IntakeGauge, IntakeState};
+use super::link::{Backoff, Link};
+use super::topology::{ANSWER, answered, open, short};
+
+/// After so long without a delivery the consumer is made anew: one whose quorum queue was deleted
+/// and declared again waits for ever and is told nothing.
+const IDLE: Duration = Duration::from_mins(5);
+
+/// The deliveries of a queue.
+///
+/// Nothing runs by itself here: connections are looked after elsewhere, and a consumer is
+/// established, replaced and read within [`Intake::next`].
+pub struct Intake {
+    link: Link,
+    queue: String,
+    prefetch: u16,
+    gauge: Option<IntakeGauge>,
+    pause: Backoff,
+    state: State,
+}
+
+enum State {
+    /// No consumer; none before this moment.
+    Wanting(Instant),
+    Consuming(Subscription),
+    /// Cancelled; what was prefetched is still to be handed over.
+    Emptying(Subscription),
+    Ended,
+}
+
+struct Subscription {
+    connection: Arc<Connection>,
+    channel: Arc<Channel>,
+    consumer: Consumer,
+    last: Instant,
+}
+
+impl Intake {
+    pub(super) fn new(link: Link, queue: &str, prefetch: u16, gauge: Option<IntakeGauge>) -> Self {
+        let intake = Self {
+            link,
+            queue: queue.to_owned(),
+            // 0 means without limit.
+            prefetch: prefetch.max(1),
+            gauge,
+            pause: Backoff::default(),
+            state: State::Wanting(Instant::now()),
+        };
+        intake.note(IntakeState::Waiting);
+        intake
+    }
+
+    /// The next delivery; none only when it was stopped and everything is handed over, or when the
+    /// broker was stopped.
+    ///
+    /// May be dropped and called again at any time: no delivery gets lost.
+    pub async fn next(&mut self) -> Option<Delivery> {
+        loop {
+            match &mut self.state {
+                State::Wanting(when) => {
+                    let when = *when;
+                    sleep_until(when).await;
+                    self.subscribe().await?;
+                }
+                State::Consuming(subscription) => match subscription.next(&mut self.link).await {
+                    Ok(delivery) => return Some(delivery),
+                    Err(reason) => self.lose(&reason),
+                },
+                State::Emptying(subscription) => match subscription.prefetched().await {
+                    Some(delivery) => return Some(delivery),
+                    None => self.state = State::Ended,
+                },
+                State::Ended => return None,
+            }
+        }
+    }
+
+    /// Takes nothing more from the broker. What is prefetched still comes from [`Intake::next`],
+    /// before its `None`.
+    pub async fn stop(&mut self) {
+        self.note(IntakeState::Stopped);
+        match std::mem::replace(&mut self.state, State::Ended) {
+            State::Consuming(subscription) => {
+                // Set first: dropped half-way, what is prefetched is not lost either.
+                let (channel, tag) = (
+                    Arc::clone(&subscription.channel),
+                    subscription.consumer.tag(),
+                );
+                self.state = State::Emptying(subscription);
+                let cancelled = channel.basic_cancel(tag, BasicCancelOptions::default());
+                let reason = match timeout(ANSWER, cancelled).await {
+                    Ok(Ok(())) => return,
+                    Ok(Err(error)) => error.to_string(),
+                    Err(_elapsed) => "no answer".to_owned(),
+                };
+                tracing::debug!(queue = self.queue, reason, "cancelling failed");
+                // The stream would not end; with its channel everything unsettled goes back.
+                self.state = State::Ended;
+            }
+            State::Emptying(subscription) => self.state = State::Emptying(subscription),
+            State::Wanting(_) | State::Ended => {}
+        }
+    }
+
+    /// Consumes, or plans the next try; none when the broker was stopped.
+    async fn subscribe(&mut self) -> Option<()> {
+        self.note(IntakeState::Waiting);
+        let Ok(connection) = self.link.connection().await else {
+            self.state = State::Ended;
+            self.note(IntakeState::Stopped);
+            return None;
+        };
+        match Subscription::new(&connection, &self.queue, self.prefetch).await {
+            Ok(subscription) => {
+                self.pause = Backoff::default();
+                self.state = State::Consuming(subscription);
+                self.note(IntakeState::Consuming);
+                tracing::debug!(queue = self.queue, prefetch = self.prefetch, "consuming");
+            }
+            Err(error) => {
+                tracing::warn!(queue = self.queue, %error, "cannot consume yet");
+                // A new connection declares the topology again, which a deleted queue needs.
+                self.link.give_up(&connection);
+                self.state = State::Wanting(Instant::now() + self.pause.next());
+            }
+        }
+        Some(())
+    }
+
+    fn lose(&mut self, reason: &str) {
+        tracing::info!(queue = self.queue, reason, "consuming anew");
+        self.note(IntakeState::Waiting);
+        self.state = State::Wanting(Instant::now());
+    }
+
+    fn note(&self, state: IntakeState) {
+        if let Some(gauge) = &self.gauge {
+            gauge.set(state);
+        }
+    }
+}
+
+impl Drop for Intake {
+    fn drop(&mut self) {
+        self.note(IntakeState::Stopped);
+    }
+}
+
+impl Subscription {
+    async fn new(
+        connection: &Arc<Connection>,
+        queue: &str,
+        prefetch: u16,
+    ) -> Result<Self, BrokerError> {
+        let lost = |error: lapin::Error| BrokerError::lost(&error);
+        let channel = open(connection).await?;
+        // Before consuming, or the first deliveries are not limited.
+        let qos = channel.basic_qos(prefetch, BasicQosOptions::default());
+        answered(qos).await?.map_err(lost)?;
+        let consume = channel.basic_consume(
+            short(queue)?,
+            "".into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        );
+        let consumer = answered(consume).await?.map_err(lost)?;
+        Ok(Self {
+            connection: Arc::clone(connection),
+            channel: Arc::new(channel),
+            consumer,
+            last: Instant::now(),
+        })
+    }
+
+    /// The next delivery, or why there will be none.
+    async fn next(&mut self, link: &mut Link) -> Result<Delivery, String> {
+        loop {
+            tokio::select! {
+                biased;
+                next = self.consumer.next() => {
+                    self.last = Instant::now();
+                    return match next {
+                        Some(Ok(raw)) => Ok(Delivery::new(raw, Arc::clone(&self.channel))),
+                        Some(Err(error)) => Err(error.to_string()),
+                        None => Err("the broker cancelled the consumer".to_owned()),
+                    };
+                }
+                () = link.gone(&self.connection) => return Err("the connection ended".to_owned()),
+                () = sleep_until(self.last + IDLE) => {
+                    // With deliveries unsettled the channel would take them back; and a full
+                    // prefetch explains the silence.
+                    if Arc::strong_count(&self.channel) == 1 {
+                        return Err("nothing came for long".to_owned());
+                    }
+                    self.last = Instant::now();
+                }
+            }
+        }
+    }
+
+    async fn prefetched(&mut self) -> Option<Delivery> {
+        match self.consumer.next().await {
+            Some(Ok(raw)) => Some(Delivery::new(raw, Arc::clone(&self.channel))),
+            Some(Err(_)) | None => None,
+        }
+    }
+}
