@@ -12,7 +12,8 @@ const CONNECTION_START: &[u8] = &[0, 10, 0, 10];
 pub(crate) fn greet(stream: &mut (impl Read + Write)) -> io::Result<String> {
     stream.write_all(GREETING)?;
     let mut head = [0_u8; 7];
-    stream.read_exact(&mut head)?;
+    let silent = |_eof| io::Error::other("it does not answer in AMQP 0-9-1");
+    stream.read_exact(&mut head).map_err(silent)?;
     let [kind, _, _, size @ ..] = head;
     let size = u32::from_be_bytes(size);
     if kind != 1 || size > 1 << 17 {

@@ -80,7 +80,7 @@ fn with_services(
     let services = starting.wait()?;
     let mut command = example(plan, &services);
     let ended = process::foreground(command.args(rest), guard, |_| {});
-    let epilogue = services.epilogue();
+    let epilogue = services.epilogue;
     let held = ended.as_ref().is_ok_and(std::process::ExitStatus::success);
     services.finish(!held);
     let status = ended?;

@@ -11,29 +11,30 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::failure::Failure;
+use crate::process::Stop;
 
+/// `kill -s` and the quotes are for dash, which takes `-KILL -- -5` for a wrong number. A killed process may stay a
+/// zombie, so the wait before the directory goes is short.
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM QUIT
-quits= groups= dir= project= file=
-without() { for n in $2; do [ "$n" = "$1" ] || printf '%s ' "$n"; done; }
+stops= dir= project= file=
+without() { for stop in $stops; do [ "${stop#*:}" = "$1" ] || printf '%s ' "$stop"; done; }
 while IFS= read -r line; do
   value=${line#* }
   case $line in
-    'quit '*) quits="$quits $value" ;;
-    'group '*) groups="$groups $value" ;;
-    'gone '*) quits=$(without "$value" "$quits"); groups=$(without "$value" "$groups") ;;
+    'stop '*) stops="$stops $value" ;;
+    'gone '*) stops=$(without "$value") ;;
     'dir '*) dir=$value ;;
     'project '*) project=$value ;;
     'file '*) file=$value ;;
     done) exit 0 ;;
   esac
 done
-for p in $quits; do kill -QUIT "$p"; done
-for g in $groups; do kill -KILL -- "-$g"; done
+for stop in $stops; do kill -s "${stop%%:*}" -- "${stop#*:}"; done
 [ -z "$project" ] || docker compose -p "$project" -f "$file" down -v -t 0
-for p in $quits; do
-  n=0
-  while kill -0 "$p" && [ $n -lt 30 ]; do sleep 0.1; n=$((n + 1)); done
+n=0
+for stop in $stops; do
+  while kill -s 0 -- "${stop#*:}" && [ $n -lt 30 ]; do sleep 0.1; n=$((n + 1)); done
 done
 [ -z "$dir" ] || rm -rf -- "$dir"
 "#;
@@ -69,19 +70,21 @@ impl Guard {
         Ok(Self(Arc::new(Mutex::new(Watcher { child, pipe }))))
     }
 
-    /// This process is to be sent SIGQUIT.
-    pub(crate) fn watch_process(&self, pid: u32) {
-        self.tell(&format!("quit {pid}"));
+    /// This process, or group, is to be stopped.
+    pub(crate) fn watch(&self, pid: u32, stop: Stop) {
+        self.tell(&match stop {
+            Stop::Quit => format!("stop QUIT:{pid}"),
+            Stop::Terminate => format!("stop TERM:{pid}"),
+            Stop::KillGroup => format!("stop KILL:-{pid}"),
+        });
     }
 
-    /// This process group is to be killed.
-    pub(crate) fn watch_group(&self, leader: u32) {
-        self.tell(&format!("group {leader}"));
-    }
-
-    /// This process or group has ended, or is to be left alone.
-    pub(crate) fn forget(&self, pid: u32) {
-        self.tell(&format!("gone {pid}"));
+    /// It has ended, or is to be left alone.
+    pub(crate) fn forget(&self, pid: u32, stop: Stop) {
+        self.tell(&match stop {
+            Stop::Quit | Stop::Terminate => format!("gone {pid}"),
+            Stop::KillGroup => format!("gone -{pid}"),
+        });
     }
 
     /// This directory is to be removed in the end.

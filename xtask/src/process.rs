@@ -22,6 +22,8 @@ const STEP: Duration = Duration::from_millis(20);
 pub(crate) enum Stop {
     /// SIGQUIT to the process, which sees to its own children (PostgreSQL).
     Quit,
+    /// SIGTERM to the process, which ends its children (initdb; killed, they would leak shared memory).
+    Terminate,
     /// SIGKILL to the group (RabbitMQ, epmd).
     KillGroup,
 }
@@ -57,10 +59,7 @@ impl Daemon {
             .stdout(out)
             .stderr(err);
         let child = command.spawn().map_err(cannot)?;
-        match stop {
-            Stop::Quit => guard.watch_process(child.id()),
-            Stop::KillGroup => guard.watch_group(child.id()),
-        }
+        guard.watch(child.id(), stop);
         Ok(Self {
             child,
             stop,
@@ -79,10 +78,15 @@ impl Daemon {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// Whether it has ended by itself and well.
+    pub(crate) fn has_succeeded(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(status)) if status.success())
+    }
+
     /// From now on it outlives this process.
     pub(crate) fn keep(&mut self) {
         self.kept = true;
-        self.guard.forget(self.pid());
+        self.guard.forget(self.pid(), self.stop);
     }
 }
 
@@ -92,20 +96,17 @@ impl Drop for Daemon {
             return;
         }
         let pid = self.pid();
-        match self.stop {
-            Stop::Quit => {
-                sys::signal_process(pid, sys::QUIT);
-                let ended = until(Duration::from_secs(5), || self.has_ended().then_some(()));
-                if ended.is_none() {
-                    sys::signal_group(pid, sys::KILL);
-                }
-            }
-            Stop::KillGroup => {
-                sys::signal_group(pid, sys::KILL);
-            }
+        if !self.has_ended() {
+            match self.stop {
+                Stop::Quit => sys::signal_process(pid, sys::QUIT),
+                Stop::Terminate => sys::signal_process(pid, sys::TERMINATE),
+                Stop::KillGroup => sys::signal_group(pid, sys::KILL),
+            };
+            until(Duration::from_secs(5), || self.has_ended().then_some(()));
         }
+        sys::signal_group(pid, sys::KILL);
         drop(self.child.wait());
-        self.guard.forget(pid);
+        self.guard.forget(pid, self.stop);
     }
 }
 
@@ -138,14 +139,14 @@ pub(crate) fn foreground(
         .spawn()
         .map_err(cannot)?;
     let leader = child.id();
-    guard.watch_group(leader);
+    guard.watch(leader, Stop::KillGroup);
     let pieces = child
         .stdout
         .take()
         .map_or_else(|| mpsc::channel().1, read_in_background);
     let status = wait(&mut child, &pieces, &mut on_output);
     sys::signal_group(leader, sys::KILL);
-    guard.forget(leader);
+    guard.forget(leader, Stop::KillGroup);
     // The rest of the output; not for ever, since a process that escaped the group may hold the pipe open.
     while let Ok(piece) = pieces.recv_timeout(Duration::from_secs(1)) {
         on_output(&piece);

@@ -57,7 +57,7 @@ fn conclude(
     services: Services,
     begin: Instant,
 ) -> Result<(), Failure> {
-    let epilogue = services.epilogue();
+    let epilogue = services.epilogue;
     let held = ended.as_ref().is_ok_and(ExitStatus::success) && counts.failed == 0;
     let ran = counts.passed + counts.failed > 0;
     services.finish(!held);

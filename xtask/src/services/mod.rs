@@ -41,6 +41,10 @@ pub(crate) struct Started {
     daemons: Vec<Daemon>,
 }
 
+const STOPPED: &str = "services stopped, nothing left running";
+const KEPT: &str = "services are kept, to stop them: cargo xtask down";
+const THEIRS: &str = "your services are left as they were";
+
 /// What services are wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
@@ -84,8 +88,8 @@ pub(crate) struct Services {
     pub(crate) postgres_pid: Option<u32>,
     /// Of the Erlang machine.
     pub(crate) rabbitmq_pid: Option<u32>,
-    /// Whether they go away with this value.
-    pub(crate) is_throw_away: bool,
+    /// What became of them, once they are finished: the end of a command's last line.
+    pub(crate) epilogue: &'static str,
     daemons: Vec<Daemon>,
     project: Option<Project>,
     directory: Option<RunDirectory>,
@@ -105,6 +109,7 @@ impl Starting {
         let facts = facts::gather(request, kept.as_ref());
         let choice = choice::decide(&facts).map_err(facts::explain)?;
         report::line("services", &facts::describe(choice));
+        provision::check_external(choice)?;
         let mut starting = Self {
             choice,
             request,
@@ -136,7 +141,7 @@ impl Starting {
     /// Waits until they answer.
     pub(crate) fn wait(mut self) -> Result<Services, Failure> {
         let Some(work) = self.work.take() else {
-            return self.without_work();
+            return Ok(self.without_work());
         };
         let joined = work
             .join()
@@ -146,8 +151,8 @@ impl Starting {
             Ok(ready) => ready,
             Err(failure) => {
                 let directory = place.and_then(|(_, directory)| directory);
-                if let Some(saved) = directory.as_ref().and_then(RunDirectory::save_logs) {
-                    report::line("logs", &saved.display().to_string());
+                if !matches!(failure, Failure::Interrupted) {
+                    save_logs(directory.as_ref());
                 }
                 return Err(failure);
             }
@@ -165,7 +170,7 @@ impl Starting {
             amqp_url: Self::url(ready.rabbitmq.as_ref(), "AMQP_URL"),
             postgres_pid: ready.postgres.as_ref().and_then(|started| started.pid),
             rabbitmq_pid: ready.rabbitmq.as_ref().and_then(|started| started.pid),
-            is_throw_away: !self.request.keep,
+            epilogue: if self.request.keep { KEPT } else { STOPPED },
             daemons: ready.daemons(),
             project: ready.project.take(),
             directory,
@@ -173,8 +178,7 @@ impl Starting {
     }
 
     /// Somebody else's, or kept ones, or a mix.
-    fn without_work(&self) -> Result<Services, Failure> {
-        provision::check_external(self.choice)?;
+    fn without_work(&self) -> Services {
         let kept = self.kept.clone().unwrap_or_default();
         let url = |origin: Origin, of_kept: Option<&String>, variable: &str| match (origin, of_kept)
         {
@@ -186,20 +190,23 @@ impl Starting {
         };
         let provided =
             |origin: Origin, pid: Option<u32>| pid.filter(|_| origin == Origin::Provided);
-        Ok(Services {
-            database_url: url(
-                self.choice.postgres,
-                kept.database_url.as_ref(),
-                "DATABASE_URL",
-            ),
-            amqp_url: url(self.choice.rabbitmq, kept.amqp_url.as_ref(), "AMQP_URL"),
+        let amqp_url = url(self.choice.rabbitmq, kept.amqp_url.as_ref(), "AMQP_URL");
+        let database_url = url(
+            self.choice.postgres,
+            kept.database_url.as_ref(),
+            "DATABASE_URL",
+        );
+        let is_kept = self.choice.provider == Provider::Kept;
+        Services {
+            database_url,
+            amqp_url,
             postgres_pid: provided(self.choice.postgres, kept.pid("postgres")),
             rabbitmq_pid: provided(self.choice.rabbitmq, kept.pid("rabbitmq")),
-            is_throw_away: false,
+            epilogue: if is_kept { KEPT } else { THEIRS },
             daemons: Vec::new(),
             project: None,
             directory: None,
-        })
+        }
     }
 
     fn url(started: Option<&Started>, variable: &str) -> String {
@@ -229,17 +236,14 @@ impl Services {
             ..
         } = self;
         drop((daemons, project));
-        if failed && let Some(saved) = directory.as_ref().and_then(RunDirectory::save_logs) {
-            report::line("logs", &saved.display().to_string());
+        if failed && !sys::interrupted() {
+            save_logs(directory.as_ref());
         }
     }
+}
 
-    /// The end of the line that tells what became of them.
-    pub(crate) fn epilogue(&self) -> &'static str {
-        if self.is_throw_away {
-            "services stopped, nothing left running"
-        } else {
-            "services left as they were found, or as `--keep` asked"
-        }
+fn save_logs(directory: Option<&RunDirectory>) {
+    if let Some(saved) = directory.and_then(RunDirectory::save_logs) {
+        report::line("logs", &saved.display().to_string());
     }
 }

@@ -123,8 +123,10 @@ fn sweep(base: &Path) {
         let is_lock =
             entry.file_name().to_string_lossy().starts_with("run-") && lock.extension().is_some();
         if is_lock && File::open(&lock).is_ok_and(|file| file.try_lock().is_ok()) {
-            drop(fs::remove_dir_all(lock.with_extension("")));
-            drop(fs::remove_file(&lock));
+            let directory = lock.with_extension("");
+            if !directory.exists() || fs::remove_dir_all(&directory).is_ok() {
+                drop(fs::remove_file(&lock));
+            }
         }
     }
 }

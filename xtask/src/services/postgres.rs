@@ -12,7 +12,7 @@ use super::installed::Postgres;
 use super::{Place, Started};
 use crate::failure::Failure;
 use crate::pg::{self, Greeting, Session};
-use crate::process::{self, Daemon, Stop, until};
+use crate::process::{Daemon, Stop, until};
 use crate::{ports, sys};
 
 /// The only database that is made.
@@ -90,7 +90,19 @@ fn prepare(programs: &Postgres, place: &Place, data: &Path) -> Result<(), Failur
             "-D",
         ])
         .arg(data);
-    process::capture(initdb.process_group(0)).map(drop)
+    let log = place.log("initdb");
+    let mut initdb = Daemon::spawn(initdb, Stop::Terminate, &log, &place.guard)?;
+    let ended = until(LIMIT, || {
+        (sys::stopping() || initdb.has_ended()).then_some(())
+    });
+    if sys::stopping() {
+        return Err(Failure::Interrupted);
+    }
+    if ended.is_none() || !initdb.has_succeeded() {
+        let said = fs::read_to_string(&log).unwrap_or_default();
+        return Err(Failure::Failed(format!("initdb failed: {}", said.trim())));
+    }
+    Ok(())
 }
 
 fn launch(programs: &Postgres, place: &Place, data: &Path, port: u16) -> Result<Daemon, Failure> {

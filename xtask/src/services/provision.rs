@@ -46,7 +46,6 @@ impl Provisioned {
 
 /// Starts them, a line for each that is ready. If one fails, the other is stopped.
 pub(crate) fn run(choice: Choice, place: &Place) -> Result<Provisioned, Failure> {
-    check_external(choice)?;
     match choice.provider {
         Provider::Docker => with_docker(choice, place),
         Provider::Fetch => {
