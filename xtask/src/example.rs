@@ -1,0 +1,130 @@
+//! `cargo xtask demo` and `cargo xtask bench`: build the worker and the examples, run one of them with services.
+
+use std::process::Command;
+use std::time::Instant;
+
+use crate::args::{self, Options};
+use crate::failure::Failure;
+use crate::guard::Guard;
+use crate::services::{Purpose, Request, Services, Starting};
+use crate::{cargo, paths, process, report};
+
+/// What differs between the two.
+struct Plan {
+    example: &'static str,
+    profile: &'static str,
+    build: &'static [&'static str],
+    advice: &'static str,
+}
+
+/// One job, end to end.
+pub(crate) fn demo(options: &Options) -> Result<(), Failure> {
+    let build = &["build", "--bin", "chat-worker", "--examples"];
+    let advice = if options.keep {
+        "cargo xtask status, cargo xtask down"
+    } else {
+        "cargo xtask demo --keep"
+    };
+    run(
+        &Plan {
+            example: "demo",
+            profile: "debug",
+            build,
+            advice,
+        },
+        options,
+    )
+}
+
+/// The benchmark, as fast as it goes, on services that write to disk.
+pub(crate) fn bench(options: &Options) -> Result<(), Failure> {
+    let build = &["build", "--release", "--bin", "chat-worker", "--examples"];
+    run(
+        &Plan {
+            example: "bench",
+            profile: "release",
+            build,
+            advice: "cargo xtask bench --help",
+        },
+        options,
+    )
+}
+
+fn run(plan: &Plan, options: &Options) -> Result<(), Failure> {
+    let source = args::source_or(options, std::env::var("SERVICES").ok().as_deref())?;
+    let guard = Guard::start()?;
+    let request = Request {
+        purpose: Purpose::Both,
+        source,
+        durable: options.durable,
+        keep: options.keep,
+    };
+    let outcome = with_services(request, plan, &options.rest, &guard);
+    guard.dismiss();
+    outcome
+}
+
+fn with_services(
+    request: Request,
+    plan: &Plan,
+    rest: &[String],
+    guard: &Guard,
+) -> Result<(), Failure> {
+    let begin = Instant::now();
+    let starting = Starting::begin(request, guard)?;
+    let built = process::foreground(&mut cargo::command(plan.build), guard, |_| {})?;
+    if !built.success() {
+        report::line("FAILED", "the worker and its examples do not compile");
+        return Err(Failure::Child(cargo::code(built)));
+    }
+    let services = starting.wait()?;
+    let mut command = example(plan, &services);
+    let ended = process::foreground(command.args(rest), guard, |_| {});
+    let epilogue = services.epilogue;
+    let held = ended.as_ref().is_ok_and(std::process::ExitStatus::success);
+    services.finish(!held);
+    let status = ended?;
+    let time = report::seconds(begin.elapsed());
+    if held {
+        report::line(
+            "OK",
+            &format!(
+                "{} in {time}; {epilogue}.  Try: {}",
+                plan.example, plan.advice
+            ),
+        );
+        return Ok(());
+    }
+    report::line(
+        "FAILED",
+        &format!(
+            "{} ended with {status} after {time}; {epilogue}",
+            plan.example
+        ),
+    );
+    Err(Failure::Child(cargo::code(status)))
+}
+
+/// The example and what it is told by its environment; everything else, such as `OPENAI_API_KEY`, it inherits.
+fn example(plan: &Plan, services: &Services) -> Command {
+    let built = paths::built(plan.profile);
+    let examples = built.join("examples");
+    let mut command = Command::new(examples.join(plan.example));
+    command.current_dir(paths::workspace());
+    command
+        .env("DATABASE_URL", &services.database_url)
+        .env("AMQP_URL", &services.amqp_url);
+    command
+        .env("CHAT_WORKER_BIN", built.join("chat-worker"))
+        .env("CHAT_EXAMPLES_DIR", &examples);
+    for (name, pid) in [
+        ("BENCH_POSTGRES_PID", services.postgres_pid),
+        ("BENCH_RABBITMQ_PID", services.rabbitmq_pid),
+    ] {
+        match pid {
+            Some(pid) => command.env(name, pid.to_string()),
+            None => command.env_remove(name),
+        };
+    }
+    command
+}

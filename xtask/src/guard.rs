@@ -1,0 +1,113 @@
+//! What cleans up if this process is killed outright (`kill -9`), so that no run leaves a server behind.
+//!
+//! A small shell, in a process group of its own, holds the other end of a pipe. It is told what has been started;
+//! when the pipe ends without a `done`, it stops all of it. The kernel's parent-death signal would do for a single
+//! child, but not for groups, for programs that change their user, for directories, nor outside Linux.
+
+use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::failure::Failure;
+use crate::process::Stop;
+
+/// `kill -s` and the quotes are for dash, which takes `-KILL -- -5` for a wrong number. A killed process may stay a
+/// zombie, so the wait before the directory goes is short.
+const SCRIPT: &str = r#"
+trap '' HUP INT TERM QUIT
+stops= dir= project= file=
+without() { for stop in $stops; do [ "${stop#*:}" = "$1" ] || printf '%s ' "$stop"; done; }
+while IFS= read -r line; do
+  value=${line#* }
+  case $line in
+    'stop '*) stops="$stops $value" ;;
+    'gone '*) stops=$(without "$value") ;;
+    'dir '*) dir=$value ;;
+    'project '*) project=$value ;;
+    'file '*) file=$value ;;
+    done) exit 0 ;;
+  esac
+done
+for stop in $stops; do kill -s "${stop%%:*}" -- "${stop#*:}"; done
+[ -z "$project" ] || docker compose -p "$project" -f "$file" down -v -t 0
+n=0
+for stop in $stops; do
+  while kill -s 0 -- "${stop#*:}" && [ $n -lt 30 ]; do sleep 0.1; n=$((n + 1)); done
+done
+[ -z "$dir" ] || rm -rf -- "$dir"
+"#;
+
+/// The shell that watches this process. Clones talk to the same one.
+#[derive(Clone)]
+pub(crate) struct Guard(Arc<Mutex<Watcher>>);
+
+struct Watcher {
+    child: Child,
+    pipe: ChildStdin,
+}
+
+impl Guard {
+    /// Starts it.
+    pub(crate) fn start() -> Result<Self, Failure> {
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", SCRIPT])
+            .current_dir("/")
+            .process_group(0);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let mut child = command
+            .spawn()
+            .map_err(Failure::io("cannot start /bin/sh"))?;
+        let pipe = child
+            .stdin
+            .take()
+            .ok_or_else(|| Failure::Failed("the guard has no input".to_owned()))?;
+        Ok(Self(Arc::new(Mutex::new(Watcher { child, pipe }))))
+    }
+
+    /// This process, or group, is to be stopped.
+    pub(crate) fn watch(&self, pid: u32, stop: Stop) {
+        self.tell(&match stop {
+            Stop::Quit => format!("stop QUIT:{pid}"),
+            Stop::Terminate => format!("stop TERM:{pid}"),
+            Stop::KillGroup => format!("stop KILL:-{pid}"),
+        });
+    }
+
+    /// It has ended, or is to be left alone.
+    pub(crate) fn forget(&self, pid: u32, stop: Stop) {
+        self.tell(&match stop {
+            Stop::Quit | Stop::Terminate => format!("gone {pid}"),
+            Stop::KillGroup => format!("gone -{pid}"),
+        });
+    }
+
+    /// This directory is to be removed in the end.
+    pub(crate) fn watch_directory(&self, path: &Path) {
+        self.tell(&format!("dir {}", path.display()));
+    }
+
+    /// This compose project is to be taken down.
+    pub(crate) fn watch_project(&self, project: &str, file: &Path) {
+        self.tell(&format!("project {project}"));
+        self.tell(&format!("file {}", file.display()));
+    }
+
+    /// Everything is stopped, or is meant to stay: the guard ends without doing anything.
+    pub(crate) fn dismiss(&self) {
+        self.tell("done");
+        let mut watcher = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(watcher.child.wait());
+    }
+
+    /// A guard that is gone cannot be told anything; that is no reason to fail.
+    fn tell(&self, line: &str) {
+        let mut watcher = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(writeln!(watcher.pipe, "{line}"));
+    }
+}

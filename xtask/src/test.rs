@@ -1,0 +1,146 @@
+//! `cargo xtask test`: the whole suite with real services.
+
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Instant;
+
+use crate::args::{self, Options};
+use crate::failure::Failure;
+use crate::guard::Guard;
+use crate::services::{Purpose, Request, Services, Starting};
+use crate::test_lines::{Counter, Counts};
+use crate::{cargo, process, report};
+
+/// Runs it. The last line printed is `N passed, N failed, N skipped`.
+pub(crate) fn run(options: &Options) -> Result<(), Failure> {
+    let source = args::source_or(options, std::env::var("SERVICES").ok().as_deref())?;
+    let guard = Guard::start()?;
+    let request = Request {
+        purpose: Purpose::Both,
+        source,
+        durable: options.durable,
+        keep: options.keep,
+    };
+    let outcome = with_services(request, options, &guard);
+    guard.dismiss();
+    outcome
+}
+
+fn with_services(request: Request, options: &Options, guard: &Guard) -> Result<(), Failure> {
+    let begin = Instant::now();
+    let starting = Starting::begin(request, guard)?;
+    let compile = tests(&options.rest, true);
+    let compiled = process::foreground(&mut { compile }, guard, |_| {})?;
+    if !compiled.success() {
+        report::line("FAILED", "the tests do not compile");
+        return Err(Failure::Child(cargo::code(compiled)));
+    }
+    let services = starting.wait()?;
+    report::line(
+        "tests",
+        &format!("{}  (DATABASE_URL, AMQP_URL set)", shown(&options.rest)),
+    );
+    let mut counter = Counter::default();
+    let mut command = tests(&options.rest, false);
+    command
+        .env("DATABASE_URL", &services.database_url)
+        .env("AMQP_URL", &services.amqp_url);
+    let ended = process::foreground(command.stdout(Stdio::piped()), guard, |piece| {
+        report::raw(piece);
+        counter.feed(piece);
+    });
+    conclude(ended, counter.finish(), services, begin)
+}
+
+fn conclude(
+    ended: Result<ExitStatus, Failure>,
+    counts: Counts,
+    services: Services,
+    begin: Instant,
+) -> Result<(), Failure> {
+    let epilogue = services.epilogue;
+    let held = ended.as_ref().is_ok_and(ExitStatus::success) && counts.failed == 0;
+    let ran = counts.passed + counts.failed > 0;
+    services.finish(!held);
+    let status = ended?;
+    let label = if held && ran { "OK" } else { "FAILED" };
+    let note = if ran { "" } else { " (no test ran)" };
+    let seconds = begin.elapsed().as_secs();
+    report::line(label, &format!("{counts}{note} in {seconds} s; {epilogue}"));
+    report::raw(format!("{counts}\n").as_bytes());
+    if held && ran {
+        Ok(())
+    } else {
+        Err(Failure::Child(cargo::code(status)))
+    }
+}
+
+/// `cargo test --workspace …`. Building takes only the arguments before `--`; running goes on after a failure, so that
+/// the counts are those of the whole suite.
+fn tests(rest: &[String], build_only: bool) -> Command {
+    let mut command = cargo::command(&["test"]);
+    command.args(scope(rest));
+    if build_only {
+        command
+            .arg("--no-run")
+            .args(rest.iter().take_while(|argument| *argument != "--"));
+    } else {
+        command.arg("--no-fail-fast").args(rest);
+    }
+    command
+}
+
+/// The whole workspace, unless packages are named.
+fn scope(rest: &[String]) -> Option<&'static str> {
+    let own = rest.iter().take_while(|argument| *argument != "--");
+    let is_named = own
+        .into_iter()
+        .any(|argument| argument == "-p" || argument.starts_with("--package"));
+    (!is_named).then_some("--workspace")
+}
+
+fn shown(rest: &[String]) -> String {
+    let mut words = vec!["cargo test"];
+    words.extend(scope(rest));
+    words.extend(rest.iter().map(String::as_str));
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{shown, tests};
+
+    fn words(line: &str) -> Vec<String> {
+        line.split(' ').map(str::to_owned).collect()
+    }
+
+    fn arguments(line: &str, build_only: bool) -> Vec<String> {
+        tests(&words(line), build_only)
+            .get_args()
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect()
+    }
+
+    #[test]
+    fn arguments_for_the_test_programs_are_not_given_to_the_build() {
+        assert_eq!(
+            arguments("--test it -- --nocapture", true),
+            ["test", "--workspace", "--no-run", "--test", "it"]
+        );
+        let run = [
+            "test",
+            "--workspace",
+            "--no-fail-fast",
+            "--test",
+            "it",
+            "--",
+            "--nocapture",
+        ];
+        assert_eq!(arguments("--test it -- --nocapture", false), run);
+    }
+
+    #[test]
+    fn a_named_package_narrows_the_suite() {
+        assert_eq!(shown(&words("-p xtask")), "cargo test -p xtask");
+        assert_eq!(shown(&words("-- -p")), "cargo test --workspace -- -p");
+    }
+}
