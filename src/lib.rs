@@ -7,7 +7,9 @@ pub mod escape;
 pub mod fault;
 pub mod ids;
 
+pub mod app;
 pub mod broker;
+pub mod cli;
 pub mod conversation;
 pub mod model;
 pub mod runner;
