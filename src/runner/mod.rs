@@ -1,1 +1,15 @@
-//! (to come)
+//! Drives one job: asks the conversation for its next step, does it, stores the entry, repeats.
+//!
+//! Every entry is stored before the next step depends on it, so that a run can be lost at any
+//! moment; a run that finds itself fenced stops without a word. Knows nothing of the broker. May
+//! import everything above it but `broker`.
+
+mod calls;
+mod ending;
+mod patience;
+mod run;
+
+pub use ending::Ended;
+pub use patience::Patience;
+pub(crate) use patience::insisting;
+pub use run::{JobInHand, Ran, Runner, exhausted};

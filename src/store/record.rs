@@ -33,8 +33,8 @@ pub struct NewIteration<'a> {
     pub answer: &'a Answer,
     /// Where each of its calls goes, in order.
     pub routes: &'a [RouteOf],
-    /// Whether its calls leave at once.
-    pub calls_start: bool,
+    /// How many of its calls leave at once: the first ones.
+    pub calls_starting: usize,
     /// When the model was asked.
     pub started_at: DateTime<Utc>,
     /// When it had answered.
@@ -184,7 +184,8 @@ pub(super) async fn record(
         ), calls AS (
             INSERT INTO chat.tool_calls (job_id, iteration, position, call_id, offered_as, server, tool, arguments, status, attempt, started_at)
             SELECT id, $14::integer, position, call_id, offered_as, server, tool, arguments::json,
-                   CASE WHEN $32 THEN 'started' ELSE 'requested' END::chat.tool_call_status, $2, CASE WHEN $32 THEN $27::timestamptz END
+                   CASE WHEN position <= $32 THEN 'started' ELSE 'requested' END::chat.tool_call_status, $2,
+                   CASE WHEN position <= $32 THEN $27::timestamptz END
             FROM owned, unnest($21::text[], $28::text[], $29::text[], $30::text[], $31::text[]) WITH ORDINALITY
                 AS c (call_id, offered_as, server, tool, arguments, position)
             ON CONFLICT (job_id, iteration, position) DO NOTHING
@@ -243,7 +244,7 @@ pub(super) async fn record(
         &calls.servers as &[Option<&str>],
         &calls.tools as &[&str],
         &calls.arguments as &[String],
-        entry.iteration.is_some_and(|iteration| iteration.calls_start),
+        entry.iteration.map(|iteration| i64::try_from(iteration.calls_starting).unwrap_or(i64::MAX)),
         ending.map(|ending| ending.status.as_str()),
         ending.and_then(|ending| ending.finish_reason).map(FinishReason::as_str),
         ending.and_then(|ending| ending.reply.as_deref()),

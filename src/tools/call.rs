@@ -50,8 +50,9 @@ impl Call {
             timeout: config.timeout.min(self.deadline.left()),
         };
         let answer = lease.call(request, cancelled).await;
-        if let Some(CallError::TimedOut | CallError::Gone | CallError::TooLong(_) | CallError::Abandoned) =
-            answer.as_ref().err()
+        if let Some(
+            CallError::TimedOut | CallError::Gone | CallError::TooLong(_) | CallError::Abandoned,
+        ) = answer.as_ref().err()
         {
             // Its tool may still be running: nobody else is to meet it.
             drop(Lease::take(lease));
@@ -74,9 +75,12 @@ impl Call {
         match lease.map_err(|_elapsed| Trouble::Busy)? {
             Ok(lease) => Ok(lease),
             Err(PoolError::Backend(error)) => Err(Trouble::Start(error)),
-            Err(PoolError::Closed | PoolError::Timeout(_) | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_)) => {
-                Err(Trouble::Closed)
-            }
+            Err(
+                PoolError::Closed
+                | PoolError::Timeout(_)
+                | PoolError::NoRuntimeSpecified
+                | PoolError::PostCreateHook(_),
+            ) => Err(Trouble::Closed),
         }
     }
 

@@ -100,16 +100,28 @@ impl McpSession {
         let service = serve_client_with_lifecycle(client, transport, mode)
             .await
             .map_err(|error| refusal(&error))?;
-        let version = service.peer_info().map(|info| info.protocol_version.clone());
+        let version = service
+            .peer_info()
+            .map(|info| info.protocol_version.clone());
         // The library accepts any version.
         match version {
             Some(known) if ProtocolVersion::KNOWN_VERSIONS.contains(&known) => {}
             Some(other) => {
-                return Err(StartError::Protocol(format!("it speaks the unknown protocol version {other:.40}")));
+                return Err(StartError::Protocol(format!(
+                    "it speaks the unknown protocol version {other:.40}"
+                )));
             }
-            None => return Err(StartError::Protocol("it did not introduce itself".to_owned())),
+            None => {
+                return Err(StartError::Protocol(
+                    "it did not introduce itself".to_owned(),
+                ));
+            }
         }
-        Ok(Self { service, overrun, max_line: pipes.max_line })
+        Ok(Self {
+            service,
+            overrun,
+            max_line: pipes.max_line,
+        })
     }
 
     /// All tools; the library's own paging has no end with a server that repeats itself.
@@ -123,13 +135,22 @@ impl McpSession {
             let result = self.service.peer().send_request(request).await;
             let page = result
                 .map_err(|error| unlisted(&error))
-                .and_then(|result| serde_json::to_value(result).map_err(|error| unlisted(&error)))?;
+                .and_then(|result| {
+                    serde_json::to_value(result).map_err(|error| unlisted(&error))
+                })?;
             let Some(Value::Array(members)) = page.get("tools") else {
-                return Err(StartError::Protocol("its list of tools has no `tools`".to_owned()));
+                return Err(StartError::Protocol(
+                    "its list of tools has no `tools`".to_owned(),
+                ));
             };
             tools.extend(members.iter().cloned());
-            cursor = page.get("nextCursor").and_then(Value::as_str).map(str::to_owned);
-            let goes_on = cursor.as_ref().is_some_and(|cursor| !cursor.is_empty() && cursors.insert(cursor.clone()));
+            cursor = page
+                .get("nextCursor")
+                .and_then(Value::as_str)
+                .map(str::to_owned);
+            let goes_on = cursor
+                .as_ref()
+                .is_some_and(|cursor| !cursor.is_empty() && cursors.insert(cursor.clone()));
             if !goes_on || tools.len() >= MAX_TOOLS {
                 break;
             }
@@ -212,7 +233,9 @@ impl McpSession {
 
 /// Whether the handshake failed in a way that another kind of handshake may mend.
 fn refusal(error: &ClientInitializeError) -> StartError {
-    if let ClientInitializeError::JsonRpcError(_) | ClientInitializeError::ConnectionClosed(_) = error {
+    if let ClientInitializeError::JsonRpcError(_) | ClientInitializeError::ConnectionClosed(_) =
+        error
+    {
         StartError::Refused(error.to_string())
     } else {
         StartError::Protocol(format!("the handshake failed: {error:.500}"))

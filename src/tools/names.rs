@@ -15,7 +15,10 @@ const HASH_DIGITS: usize = 8;
 /// Cut names end in a hash of the full name, and so do names that would otherwise be the same; the
 /// name of a tool does not depend on the order.
 pub(super) fn assign(tools: &[(Option<&str>, &str)]) -> Vec<String> {
-    let full: Vec<_> = tools.iter().map(|(server, tool)| full_name(*server, tool)).collect();
+    let full: Vec<_> = tools
+        .iter()
+        .map(|(server, tool)| full_name(*server, tool))
+        .collect();
     let clean: Vec<_> = full.iter().map(|name| clean(name)).collect();
     let mut seen: HashMap<&str, usize> = HashMap::new();
     for name in &clean {
@@ -25,7 +28,11 @@ pub(super) fn assign(tools: &[(Option<&str>, &str)]) -> Vec<String> {
         .zip(&clean)
         .map(|(full, clean)| {
             let alone = seen.get(clean.as_str()) == Some(&1);
-            if alone && clean.len() <= MAX_BYTES { clean.clone() } else { hashed(full, clean) }
+            if alone && clean.len() <= MAX_BYTES {
+                clean.clone()
+            } else {
+                hashed(full, clean)
+            }
         })
         .collect()
 }
@@ -36,8 +43,15 @@ fn full_name(server: Option<&str>, tool: &str) -> String {
 
 fn clean(name: &str) -> String {
     let plain = |char: char| char.is_ascii_alphanumeric() || char == '_' || char == '-';
-    let cleaned: String = name.chars().map(|char| if plain(char) { char } else { '_' }).collect();
-    if cleaned.is_empty() { "_".to_owned() } else { cleaned }
+    let cleaned: String = name
+        .chars()
+        .map(|char| if plain(char) { char } else { '_' })
+        .collect();
+    if cleaned.is_empty() {
+        "_".to_owned()
+    } else {
+        cleaned
+    }
 }
 
 fn hashed(full: &str, clean: &str) -> String {
@@ -71,7 +85,10 @@ mod tests {
 
     #[test]
     fn a_long_name_is_cut_and_hashed() {
-        let (long, other) = (format!("{}x", "é".repeat(80)), format!("{}y", "é".repeat(80)));
+        let (long, other) = (
+            format!("{}x", "é".repeat(80)),
+            format!("{}y", "é".repeat(80)),
+        );
         let names = assign(&[(Some("s"), &long), (Some("s"), &other), (Some("s"), "")]);
         assert_ne!(names[0], names[1]);
         assert_eq!((names[0].len(), names[1].len()), (64, 64));

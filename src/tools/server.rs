@@ -101,7 +101,9 @@ impl Core {
                 turn = Some(self.trying.lock().await);
                 continue;
             }
-            let told = self.lock_breaker().ask(Instant::now(), self.config.start_timeout);
+            let told = self
+                .lock_breaker()
+                .ask(Instant::now(), self.config.start_timeout);
             match told {
                 Turn::Go => return Ok(turn),
                 Turn::Wait(left) => tokio::time::sleep(left).await,
@@ -113,7 +115,13 @@ impl Core {
     /// Servers of either era refuse the other's handshake, some by ending; what worked is remembered.
     async fn start_in_some_era(&self) -> Result<(Process, Vec<Value>), StartError> {
         let discovers = self.discovers.load(Ordering::Relaxed);
-        let era = |discovers| if discovers { Era::Discovery } else { Era::Handshake };
+        let era = |discovers| {
+            if discovers {
+                Era::Discovery
+            } else {
+                Era::Handshake
+            }
+        };
         match Process::start(self, era(discovers)).await {
             Err(refused @ StartError::Refused(_)) => {
                 let other = Process::start(self, era(!discovers)).await;
@@ -129,7 +137,8 @@ impl Core {
     fn note_failure(&self, error: &StartError) {
         let (server, reason) = (&self.config.name, error.to_string());
         tracing::warn!(tool.server = server, reason, "a tool server did not start");
-        self.lock_breaker().failed(Instant::now(), &reason, fastrand::f64());
+        self.lock_breaker()
+            .failed(Instant::now(), &reason, fastrand::f64());
         if self.vitals.ready.load(Ordering::Relaxed) == 0 {
             let down = ServerState::Down { reason };
             self.state.send_replace(down);
@@ -140,7 +149,9 @@ impl Core {
     /// Takes a list of tools in.
     fn learn(&self, source: Vec<Value>, when: Learnt) {
         let mut listing = self.listing.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = listing.as_ref().is_some_and(|listing| listing.is_of(&source));
+        let known = listing
+            .as_ref()
+            .is_some_and(|listing| listing.is_of(&source));
         let ready = *self.state.borrow() == ServerState::Ready;
         if known && ready {
             return;
@@ -223,7 +234,9 @@ impl Server {
         let mut state = self.core.state.subscribe();
         let started = state.wait_for(|state| *state != ServerState::Starting);
         // Who asks later finds the state.
-        tokio::time::timeout(self.core.config.start_timeout, started).await.ok();
+        tokio::time::timeout(self.core.config.start_timeout, started)
+            .await
+            .ok();
     }
 
     pub(super) fn health(&self) -> ServerHealth {

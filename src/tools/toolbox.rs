@@ -126,16 +126,21 @@ impl Toolbox {
         join_all(wanted.iter().map(|server| server.first_start())).await;
         let known = self.known();
         let missing = missing(&wanted, selection)?;
-        let plain = selection.servers.is_none()
-            && selection.allow.is_empty()
-            && selection.deny.is_empty();
-        if let Some(offer) = known.offer.filter(|offer| plain && *offer.missing() == *missing) {
+        let plain =
+            selection.servers.is_none() && selection.allow.is_empty() && selection.deny.is_empty();
+        if let Some(offer) = known
+            .offer
+            .filter(|offer| plain && *offer.missing() == *missing)
+        {
             return Ok(offer);
         }
         let offer = Arc::new(known.catalogue.offer(selection, missing)?);
         if plain {
             let mut cached = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(cached) = cached.as_mut().filter(|cached| cached.version == known.version) {
+            if let Some(cached) = cached
+                .as_mut()
+                .filter(|cached| cached.version == known.version)
+            {
                 cached.offer = Some(Arc::clone(&offer));
             }
         }
@@ -157,10 +162,15 @@ impl Toolbox {
             Err(text) => return refused(text),
         };
         let mut servers = self.0.servers.iter();
-        let Some(server) = servers.find(|server| server.core().config().name == *route.server) else {
+        let Some(server) = servers.find(|server| server.core().config().name == *route.server)
+        else {
             return refused(unknown_tool(offer, invocation.tool));
         };
-        let span = tracing::info_span!("tool.call", tool.name = invocation.tool, tool.server = &*route.server);
+        let span = tracing::info_span!(
+            "tool.call",
+            tool.name = invocation.tool,
+            tool.server = &*route.server
+        );
         let call = Call {
             server: server.clone(),
             tool: route.tool.name.clone(),
@@ -171,11 +181,18 @@ impl Toolbox {
         };
         // A task of its own, since a call that nobody waits for has to be cancelled in good order.
         let cancelled = CancellationToken::new();
-        let running = self.0.tasks.spawn(call.run(cancelled.clone()).instrument(span));
+        let running = self
+            .0
+            .tasks
+            .spawn(call.run(cancelled.clone()).instrument(span));
         let _cancel = cancelled.drop_guard();
         running.await.unwrap_or_else(|error| {
             tracing::error!(%error, "a tool call broke off");
-            content::outcome(OutcomeStatus::Failed, "The call broke off.".to_owned(), usize::MAX)
+            content::outcome(
+                OutcomeStatus::Failed,
+                "The call broke off.".to_owned(),
+                usize::MAX,
+            )
         })
     }
 
@@ -205,7 +222,12 @@ impl Toolbox {
                 known: self.0.servers.iter().map(name).collect(),
             });
         }
-        Ok(self.0.servers.iter().filter(|server| named.contains(&name(server))).collect())
+        Ok(self
+            .0
+            .servers
+            .iter()
+            .filter(|server| named.contains(&name(server)))
+            .collect())
     }
 
     /// The catalogue of right now, made anew when a server has changed.
@@ -223,7 +245,11 @@ impl Toolbox {
             .filter(|server| server.state() == ServerState::Ready)
             .filter_map(|server| Some((server.core().config(), server.core().listing()?)))
             .collect();
-        let fresh = Known { version, catalogue: Arc::new(Catalogue::new(&listings)), offer: None };
+        let fresh = Known {
+            version,
+            catalogue: Arc::new(Catalogue::new(&listings)),
+            offer: None,
+        };
         *known = Some(fresh.clone());
         fresh
     }
@@ -240,7 +266,10 @@ fn missing(wanted: &[&Server], selection: &Selection<'_>) -> Result<Vec<String>,
             ServerState::Down { reason } => reason,
         };
         if config.required || selection.servers.is_some() {
-            return Err(ToolsError::Unavailable { server: config.name.clone(), reason });
+            return Err(ToolsError::Unavailable {
+                server: config.name.clone(),
+                reason,
+            });
         }
         missing.push(config.name.clone());
     }
@@ -253,9 +282,20 @@ fn unknown_tool(offer: &Offer, name: &str) -> String {
     if specs.is_empty() {
         return format!("There is no tool {name:?}: no tools are available.");
     }
-    let names: Vec<_> = specs.iter().map(|spec| &spec.name[..]).take(MAX_SUGGESTIONS).collect();
-    let more = if specs.len() > names.len() { ", and more" } else { "" };
-    format!("There is no tool {name:?}. Available: {}{more}.", names.join(", "))
+    let names: Vec<_> = specs
+        .iter()
+        .map(|spec| &spec.name[..])
+        .take(MAX_SUGGESTIONS)
+        .collect();
+    let more = if specs.len() > names.len() {
+        ", and more"
+    } else {
+        ""
+    };
+    format!(
+        "There is no tool {name:?}. Available: {}{more}.",
+        names.join(", ")
+    )
 }
 
 fn meta(meta: &CallMeta<'_>) -> Map<String, Value> {

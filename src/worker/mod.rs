@@ -1,1 +1,122 @@
-//! (to come)
+//! One worker process: takes deliveries, claims their jobs, has them run, publishes results, says
+//! that it is alive.
+//!
+//! The order is permit, take, claim, commit, ack: a delivery is acknowledged after its job is
+//! stored, never before, and from then on nothing that the broker does concerns the job. May
+//! import everything above it.
+
+mod delivery;
+mod http;
+mod in_hand;
+mod intake;
+mod marks;
+mod outgoing;
+mod presence;
+mod publish;
+mod refusal;
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::broker::{Broker, Publisher};
+use crate::clock::Clock;
+use crate::config::{Config, ModelConfig};
+use crate::ids::WorkerId;
+use crate::runner::Runner;
+use crate::store::{Registration, Store, StoreError};
+
+use in_hand::InHand;
+use marks::Marks;
+use presence::Pulse;
+
+pub use presence::host_name;
+
+/// What a worker is made of.
+pub struct Parts {
+    /// The settings.
+    pub config: Config,
+    /// The broker.
+    pub broker: Broker,
+    /// The record.
+    pub store: Store,
+    /// What runs jobs.
+    pub runner: Runner,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// One worker process. A clone is the same worker.
+#[derive(Clone)]
+pub struct Worker(Arc<Inner>);
+
+struct Inner {
+    id: WorkerId,
+    config: Config,
+    servers: Vec<String>,
+    broker: Broker,
+    publisher: Publisher,
+    store: Store,
+    runner: Runner,
+    clock: Arc<dyn Clock>,
+    in_hand: InHand,
+    marks: Marks,
+    pulse: Pulse,
+}
+
+impl Worker {
+    /// Signs the worker on, and keeps saying that it is alive on `tasks` until `stop`.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub async fn sign_on(
+        parts: Parts,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Result<Self, StoreError> {
+        let id = WorkerId(uuid::Uuid::now_v7());
+        let registration = Registration {
+            id,
+            host: host_name(),
+            concurrency: parts.config.worker.concurrency,
+        };
+        parts.store.register(&registration).await?;
+        let pulse = Pulse::default();
+        tasks.spawn(presence::beat(
+            parts.store.clone(),
+            id,
+            pulse.clone(),
+            stop.clone(),
+        ));
+        Ok(Self(Arc::new(Inner {
+            id,
+            servers: parts
+                .config
+                .tools
+                .servers
+                .iter()
+                .map(|server| server.name.clone())
+                .collect(),
+            publisher: parts.broker.publisher(),
+            broker: parts.broker,
+            in_hand: InHand::default(),
+            marks: Marks::start(parts.store.clone(), tasks, stop.clone()),
+            store: parts.store,
+            runner: parts.runner,
+            clock: parts.clock,
+            config: parts.config,
+            pulse,
+        })))
+    }
+
+    /// This process's id.
+    #[must_use]
+    pub fn id(&self) -> WorkerId {
+        self.0.id
+    }
+
+    fn model(&self) -> &ModelConfig {
+        &self.0.config.model
+    }
+}

@@ -50,13 +50,18 @@ impl<'p> Fields<'p> {
             problems.note(SETTING, format!("{pointer}: expected an object"));
             Map::new()
         };
-        Self { pointer, fields, problems }
+        Self {
+            pointer,
+            fields,
+            problems,
+        }
     }
 
     /// Notes what is wrong at `at`, a pointer from this object on, without its first slash.
     pub(super) fn note(&mut self, at: &str, what: impl fmt::Display) {
         let pointer = &self.pointer;
-        self.problems.note(SETTING, format!("{pointer}/{at}: {what}"));
+        self.problems
+            .note(SETTING, format!("{pointer}/{at}: {what}"));
     }
 
     pub(super) fn problems(&mut self) -> &mut Problems {
@@ -85,8 +90,14 @@ impl<'p> Fields<'p> {
 
     pub(super) fn number(&mut self, field: &str, least: u64, most: u64) -> Option<u64> {
         let value = self.take(field)?;
-        let number = value.as_u64().filter(|number| (least..=most).contains(number));
-        self.expect(field, number, &format!("a whole number from {least} to {most}"))
+        let number = value
+            .as_u64()
+            .filter(|number| (least..=most).contains(number));
+        self.expect(
+            field,
+            number,
+            &format!("a whole number from {least} to {most}"),
+        )
     }
 
     pub(super) fn texts(&mut self, field: &str) -> Option<Vec<String>> {

@@ -78,12 +78,17 @@ fn parse_servers(
     for (index, (name, body)) in servers.iter().enumerate() {
         let pointer = format!("/mcpServers/{}", escape(name));
         if servers.iter().take(index).any(|(other, _)| other == name) {
-            problems.note(SETTING, format!("{pointer}: a server of this name stands there already"));
+            problems.note(
+                SETTING,
+                format!("{pointer}: a server of this name stands there already"),
+            );
         }
         if !is_name(name) {
             problems.note(
                 SETTING,
-                format!("{pointer}: expected a name of 1 to 32 characters of A-Z, a-z, 0-9, _ and -"),
+                format!(
+                    "{pointer}: expected a name of 1 to 32 characters of A-Z, a-z, 0-9, _ and -"
+                ),
             );
         }
         let body = serde_json::from_str::<Value>(body.get()).unwrap_or_default();
@@ -147,7 +152,12 @@ fn parse_transport(
     let cwd = cwd.map(|cwd| expanded("cwd", &cwd, fields, lookup).into());
     let mut env = defaults.env.clone();
     env.extend(parse_env(fields, lookup));
-    Some(Transport::Stdio { command, args, env, cwd })
+    Some(Transport::Stdio {
+        command,
+        args,
+        env,
+        cwd,
+    })
 }
 
 fn parse_env(fields: &mut Fields<'_>, lookup: Lookup<'_>) -> BTreeMap<String, Secret> {
@@ -176,7 +186,9 @@ fn expanded(at: &str, text: &str, fields: &mut Fields<'_>, lookup: Lookup<'_>) -
     let expanded = expand(text, lookup).and_then(|expanded| {
         // The system would refuse it at every start.
         let clean = !expanded.contains('\0');
-        clean.then_some(expanded).ok_or_else(|| "holds a NUL".to_owned())
+        clean
+            .then_some(expanded)
+            .ok_or_else(|| "holds a NUL".to_owned())
     });
     expanded.unwrap_or_else(|what| {
         fields.note(at, what);

@@ -146,11 +146,7 @@ impl ToolsSettings {
     ///
     /// No server at all is allowed: jobs then run without tools.
     pub fn parse(&self, lookup: Lookup<'_>, problems: &mut Problems) -> Option<ToolsConfig> {
-        let isolation = parse_isolation(
-            "CHAT_POOL_ISOLATION",
-            &self.chat_pool_isolation,
-            problems,
-        );
+        let isolation = parse_isolation("CHAT_POOL_ISOLATION", &self.chat_pool_isolation, problems);
         let max_result_bytes = problems.number(
             "CHAT_MAX_TOOL_RESULT_BYTES",
             &self.chat_max_tool_result_bytes,
@@ -175,7 +171,10 @@ impl ToolsSettings {
         if let Some(path) = given(self.mcp_config.as_ref()) {
             servers.extend(file::parse(path, &defaults, lookup, problems));
             let taken = given(self.mcp_server_path.as_ref()).is_some();
-            if taken && servers.iter().any(|server| server.prefixed && server.name == DEFAULT_NAME)
+            if taken
+                && servers
+                    .iter()
+                    .any(|server| server.prefixed && server.name == DEFAULT_NAME)
             {
                 problems.note(
                     "MCP_CONFIG",
@@ -234,7 +233,9 @@ impl Defaults {
 }
 
 fn given(setting: Option<&String>) -> Option<&str> {
-    setting.map(|text| text.trim()).filter(|text| !text.is_empty())
+    setting
+        .map(|text| text.trim())
+        .filter(|text| !text.is_empty())
 }
 
 fn inherited(lookup: Lookup<'_>) -> BTreeMap<String, Secret> {
@@ -278,7 +279,10 @@ fn parse_isolation(setting: &str, text: &str, problems: &mut Problems) -> Option
     if known.is_none() {
         problems.note(
             setting,
-            format!("{:?} comes with a later version; this one knows \"call\"", text.trim()),
+            format!(
+                "{:?} comes with a later version; this one knows \"call\"",
+                text.trim()
+            ),
         );
     }
     known

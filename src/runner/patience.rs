@@ -1,0 +1,58 @@
+use std::time::Duration;
+
+use crate::fault::Fault;
+use crate::store::StoreError;
+
+const FIRST: Duration = Duration::from_millis(50);
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// The waits between tries while the database is out of reach.
+pub struct Patience {
+    what: &'static str,
+    pause: Duration,
+}
+
+impl Patience {
+    /// Patience with one kind of statement.
+    #[must_use]
+    pub fn with(what: &'static str) -> Self {
+        Self { what, pause: FIRST }
+    }
+
+    /// Waits before the next try, longer each time.
+    ///
+    /// # Errors
+    /// The error itself, if the database refuses for good.
+    pub async fn bear(&mut self, error: StoreError) -> Result<(), StoreError> {
+        match error.fault() {
+            Fault::Retry { .. } => {}
+            Fault::Permanent | Fault::Cancelled => return Err(error),
+        }
+        tracing::warn!(what = self.what, %error, "the database is out of reach; trying again");
+        // Full jitter, so that all runs do not come back at the same moment.
+        tokio::time::sleep(self.pause.mul_f64(fastrand::f64())).await;
+        self.pause = (self.pause * 2).min(LONGEST);
+        Ok(())
+    }
+}
+
+/// Repeats a statement while the database is out of reach: what is in memory is kept until it is
+/// stored, since a model's answer was paid for. (A macro, since an async closure that borrows
+/// cannot be told to be `Send`.)
+macro_rules! insisting {
+    ($what:literal, $attempt:expr) => {{
+        let mut patience = $crate::runner::Patience::with($what);
+        loop {
+            match $attempt.await {
+                Ok(value) => break Ok(value),
+                Err(error) => {
+                    if let Err(error) = patience.bear(error).await {
+                        break Err(error);
+                    }
+                }
+            }
+        }
+    }};
+}
+
+pub(crate) use insisting;

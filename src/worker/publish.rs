@@ -1,0 +1,122 @@
+use std::time::Duration;
+
+use super::Worker;
+use super::outgoing::{self, Kind};
+use crate::broker::{Address, Outgoing, PublishError};
+use crate::escape::disarm_text;
+use crate::fault::Fault;
+use crate::store::StoredResult;
+
+/// Names under which the broker keeps the requesters of direct reply-to.
+const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to.";
+const FIRST: Duration = Duration::from_millis(200);
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// Where a result can go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Way {
+    /// To the queue that the producer named; if it is gone, to the results queue.
+    Inbox(String),
+    /// To a requester of direct reply-to; if it is gone, to the results queue.
+    Direct(String),
+    /// To the results queue, naming the queue that the producer wanted and may not have.
+    NotAllowed(String),
+    /// To the results queue.
+    Results,
+}
+
+impl Worker {
+    /// Publishes a job's result until the broker has confirmed it, and marks it then.
+    pub(super) async fn publish_result(&self, stored: &StoredResult) {
+        self.deliver(stored, Kind::OfJob).await;
+        self.0.marks.confirmed(stored.result.job_id).await;
+    }
+
+    /// Tells the sender of one delivery what became of it.
+    pub(super) async fn deliver(&self, stored: &StoredResult, kind: Kind) {
+        let results = || Address::Queue(self.0.broker.names().results.clone());
+        let to_results = |wanted: &str| {
+            outgoing::result(stored, kind, results()).with_header("x-chat-reply-to", wanted)
+        };
+        match self.way(stored.reply_to.as_deref()) {
+            Way::Results => self.insist(outgoing::result(stored, kind, results())).await,
+            Way::NotAllowed(wanted) => self.insist(to_results(&wanted)).await,
+            Way::Inbox(name) => {
+                let message = outgoing::result(stored, kind, Address::Queue(name.clone()));
+                if let Err(PublishError::Unroutable { .. }) = self.try_hard(message).await {
+                    self.insist(to_results(&name)).await;
+                }
+            }
+            Way::Direct(name) => {
+                // Such a message is delivered and returned as well, so its confirm says nothing.
+                let message = outgoing::result(stored, kind, Address::Queue(name.clone()));
+                let there = self.0.publisher.queue_exists(&name).await.unwrap_or(false);
+                if !there || self.try_hard(message.may_get_lost()).await.is_err() {
+                    self.insist(to_results(&name)).await;
+                }
+            }
+        }
+    }
+
+    /// Tells the sender in its own queue, or not at all.
+    pub(super) async fn deliver_to_inbox_alone(&self, stored: &StoredResult) {
+        let sent = match self.way(stored.reply_to.as_deref()) {
+            Way::Results | Way::NotAllowed(_) => return,
+            Way::Inbox(name) => {
+                let to = Address::Queue(name);
+                self.try_hard(outgoing::result(stored, Kind::Refusal, to))
+                    .await
+            }
+            Way::Direct(name) => {
+                let to = Address::Queue(name);
+                self.try_hard(outgoing::result(stored, Kind::Refusal, to).may_get_lost())
+                    .await
+            }
+        };
+        if let Err(error) = sent {
+            tracing::info!(%error, "a sender could not be told that its message is refused");
+        }
+    }
+
+    fn way(&self, reply_to: Option<&str>) -> Way {
+        let Some(name) = reply_to.filter(|name| !name.is_empty()) else {
+            return Way::Results;
+        };
+        let name = disarm_text(name).into_owned();
+        if !self.0.config.broker.reply_to_allow.is_match(&name) {
+            Way::NotAllowed(name)
+        } else if name.starts_with(DIRECT_REPLY_TO) {
+            Way::Direct(name)
+        } else {
+            Way::Inbox(name)
+        }
+    }
+
+    /// Publishes until it is confirmed; gives up when the worker stops, or when it never will be.
+    pub(super) async fn insist(&self, message: Outgoing) {
+        if let Err(error) = self.try_hard(message).await {
+            tracing::error!(%error, "a message was not published; what it says is stored");
+        }
+    }
+
+    /// Publishes until it is confirmed or the address turns out to be none.
+    async fn try_hard(&self, message: Outgoing) -> Result<(), PublishError> {
+        let results = &self.0.broker.names().results;
+        let is_ours = matches!(&message.to, Address::Queue(name) if name == results);
+        let mut pause = FIRST;
+        loop {
+            let error = match self.0.publisher.publish(message.clone()).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            let gone = matches!(error, PublishError::Unroutable { .. }) && !is_ours;
+            match error.fault() {
+                Fault::Retry { .. } if !gone => {}
+                Fault::Retry { .. } | Fault::Permanent | Fault::Cancelled => return Err(error),
+            }
+            tracing::warn!(%error, "a message was not confirmed; trying again");
+            tokio::time::sleep(pause.mul_f64(fastrand::f64())).await;
+            pause = (pause * 2).min(LONGEST);
+        }
+    }
+}

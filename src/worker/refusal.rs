@@ -1,0 +1,113 @@
+use super::Worker;
+use super::outgoing::{self, Kind, Original};
+use crate::fault::{ErrorCode, Failure};
+use crate::ids::JobId;
+use crate::runner::insisting;
+use crate::store::{DeadLetter, StoreError, StoredResult};
+use crate::wire::{JobResult, Refused, ResultError, Status};
+
+/// Who is told of a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// Whoever waits: the sender's queue, else the results queue.
+    Sender,
+    /// The sender's own queue and no other: the job's result is somebody else's.
+    ReplyToAlone,
+    /// Nobody can be.
+    Nobody,
+}
+
+impl Worker {
+    /// Keeps a delivery that is not taken in: a row, a copy in the dead letters' queue, and a
+    /// result for a sender who can be told.
+    ///
+    /// # Errors
+    /// The database refuses for good; the delivery must not be acknowledged then.
+    pub(super) async fn refuse(
+        &self,
+        original: &Original,
+        refused: &Refused,
+        job_id: JobId,
+    ) -> Result<(), StoreError> {
+        let failure = &refused.failure;
+        tracing::info!(job.id = %job_id, error.code = %failure.code, "a message is refused");
+        let properties = original.properties.to_json().to_string();
+        let letter = DeadLetter {
+            job_id: Some(job_id),
+            failure,
+            body: &original.body,
+            properties: &properties,
+        };
+        insisting!("dead letter", self.0.store.bury(&letter))?;
+        let copy = outgoing::dead_letter(self.0.broker.names(), original, failure, 0, self.0.id);
+        self.insist(copy).await;
+        let stored = self.refusal(original, refused, job_id);
+        match told(failure.code, original) {
+            Told::Nobody => {}
+            Told::Sender => self.deliver(&stored, Kind::Refusal).await,
+            Told::ReplyToAlone => self.deliver_to_inbox_alone(&stored).await,
+        }
+        Ok(())
+    }
+
+    fn refusal(&self, original: &Original, refused: &Refused, job_id: JobId) -> StoredResult {
+        let now = self.0.clock.now();
+        let properties = &original.properties;
+        StoredResult {
+            result: JobResult {
+                version: 1,
+                job_id,
+                conversation_id: refused.conversation_id,
+                user_id: refused.user_id.clone(),
+                turn: None,
+                success: false,
+                status: Status::Failed,
+                finish_reason: None,
+                message: None,
+                error: Some(ResultError {
+                    code: refused.failure.code,
+                    message: refused.failure.message.clone(),
+                }),
+                iterations: 0,
+                tool_calls: 0,
+                usage: crate::chat::Usage::default(),
+                model: None,
+                attempt: 0,
+                warnings: Vec::new(),
+                received_at: now,
+                started_at: None,
+                finished_at: now,
+                metadata: None,
+            },
+            reply_to: properties.reply_to.clone(),
+            correlation_id: properties.correlation_id.clone(),
+            traceparent: properties.traceparent().map(str::to_owned),
+        }
+    }
+}
+
+fn told(code: ErrorCode, original: &Original) -> Told {
+    let properties = &original.properties;
+    let addressed = properties.reply_to.is_some() || properties.correlation_id.is_some();
+    match code {
+        ErrorCode::JobIdConflict => Told::ReplyToAlone,
+        // A readable job: its sender reads the results queue.
+        ErrorCode::ConversationForbidden
+        | ErrorCode::ConversationBusy
+        | ErrorCode::Unauthorized
+        | ErrorCode::UnknownModel
+        | ErrorCode::UnknownToolServer => Told::Sender,
+        _ if addressed => Told::Sender,
+        _ => Told::Nobody,
+    }
+}
+
+/// What a message is refused with that is a job, but not for here.
+pub(super) fn not_here(job: &crate::wire::Job, failure: Failure) -> Refused {
+    Refused {
+        failure,
+        job_id: job.job_id,
+        conversation_id: job.conversation_id,
+        user_id: Some(job.user_id.clone()),
+    }
+}
