@@ -7,6 +7,7 @@
 //! `CALC_ERA=modern` (no `initialize`, only `server/discover`).
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
@@ -29,7 +30,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     if setting("CALC_REFUSE").is_some_and(|path| std::path::Path::new(&path).exists()) {
         return Err("calc is told to refuse to start".into());
     }
-    let service = Calc::default().serve(rmcp::transport::stdio_pipes()).await?;
+    let service = Calc::default()
+        .serve(rmcp::transport::stdio_pipes())
+        .await?;
     service.waiting().await?;
     Ok(())
 }
@@ -42,8 +45,10 @@ struct Calc {
 
 impl ServerHandler for Calc {
     fn get_info(&self) -> ServerConfig {
-        let capabilities =
-            ServerCapabilities::builder().enable_tools().enable_tool_list_changed().build();
+        let capabilities = ServerCapabilities::builder()
+            .enable_tools()
+            .enable_tool_list_changed()
+            .build();
         ServerConfig::new(capabilities).with_server_info(Implementation::new("calc", "1"))
     }
 
@@ -62,7 +67,11 @@ impl ServerHandler for Calc {
     ) -> Result<ListToolsResult, ErrorData> {
         let mut tools = tools();
         let learnt = self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
-        tools.extend(learnt.iter().map(|name| tool(name, "Learnt since the start", &json!({}))));
+        tools.extend(
+            learnt
+                .iter()
+                .map(|name| tool(name, "Learnt since the start", &json!({}))),
+        );
         Ok(ListToolsResult::with_all_items(tools))
     }
 
@@ -86,7 +95,10 @@ impl ServerHandler for Calc {
             "orphan" => orphan(),
             "learn" => {
                 let name = text(&arguments, "name");
-                self.learnt.lock().unwrap_or_else(PoisonError::into_inner).push(name);
+                self.learnt
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(name);
                 // The list is read again anyway when the next process starts.
                 context.peer.notify_tool_list_changed().await.ok();
                 said("learnt")
@@ -104,21 +116,46 @@ fn tools() -> Vec<Tool> {
         tool("add", "Adds two numbers", &sum).annotate(safe()),
         tool("multiply", "Multiplies two numbers", &sum).annotate(safe()),
         tool("fail", "Always fails", &json!({})),
-        tool("sleep", "Takes its time", &json!({"ms": {"type": "integer"}})),
+        tool(
+            "sleep",
+            "Takes its time",
+            &json!({"ms": {"type": "integer"}}),
+        ),
         tool("big", "Says a lot", &json!({"bytes": {"type": "integer"}})),
         tool("die", "Ends the server during the call", &json!({})),
-        optional("append", "Appends a line to CALC_LOG", &json!({"line": {"type": "string"}})),
+        optional(
+            "append",
+            "Appends a line to CALC_LOG",
+            &json!({"line": {"type": "string"}}),
+        ),
         tool("echo_meta", "Says the call's _meta", &json!({})),
         tool("pid", "Says the server's process id", &json!({})),
-        tool("env", "Says the names of the server's variables", &json!({})),
-        tool("orphan", "Starts a process that holds the server's pipes, and ends", &json!({})),
-        tool("learn", "Learns a tool of this name", &json!({"name": {"type": "string"}})),
+        tool(
+            "env",
+            "Says the names of the server's variables",
+            &json!({}),
+        ),
+        tool(
+            "orphan",
+            "Starts a process that holds the server's pipes, and ends",
+            &json!({}),
+        ),
+        tool(
+            "learn",
+            "Learns a tool of this name",
+            &json!({"name": {"type": "string"}}),
+        ),
     ]
 }
 
 /// A tool that needs all of `properties`.
 fn tool(name: &str, description: &str, properties: &Value) -> Tool {
-    let required: Vec<_> = properties.as_object().into_iter().flatten().map(|(name, _)| name).collect();
+    let required: Vec<_> = properties
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(name, _)| name)
+        .collect();
     let schema = json!({"type": "object", "properties": properties, "required": required});
     Tool::new(name.to_owned(), description.to_owned(), object(schema))
 }
@@ -129,10 +166,14 @@ fn optional(name: &str, description: &str, properties: &Value) -> Tool {
 }
 
 fn object(value: Value) -> JsonObject {
-    if let Value::Object(object) = value { object } else { JsonObject::new() }
+    if let Value::Object(object) = value {
+        object
+    } else {
+        JsonObject::new()
+    }
 }
 
-fn said(text: impl ToString) -> CallToolResult {
+fn said(text: impl Display) -> CallToolResult {
     CallToolResult::success(vec![ContentBlock::text(text.to_string())])
 }
 
@@ -148,7 +189,10 @@ async fn sleep(arguments: &JsonObject, context: &RequestContext<RoleServer>) -> 
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "to end in the middle of a call is this tool's purpose")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "to end in the middle of a call is this tool's purpose"
+)]
 fn die() -> CallToolResult {
     note("died");
     std::process::exit(7)
@@ -189,24 +233,39 @@ fn append_line(path: &str, line: &str) -> std::io::Result<()> {
 }
 
 fn number(arguments: &JsonObject, name: &str) -> f64 {
-    arguments.get(name).and_then(Value::as_f64).unwrap_or(f64::NAN)
+    arguments
+        .get(name)
+        .and_then(Value::as_f64)
+        .unwrap_or(f64::NAN)
 }
 
 fn whole(arguments: &JsonObject, name: &str) -> usize {
     let number = arguments.get(name).and_then(Value::as_u64);
-    number.and_then(|number| usize::try_from(number).ok()).unwrap_or(0)
+    number
+        .and_then(|number| usize::try_from(number).ok())
+        .unwrap_or(0)
 }
 
 fn text(arguments: &JsonObject, name: &str) -> String {
-    arguments.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
+    arguments
+        .get(name)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned()
 }
 
-#[expect(clippy::disallowed_methods, reason = "a program of its own, with settings of its own")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a program of its own, with settings of its own"
+)]
 fn setting(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-#[expect(clippy::disallowed_methods, reason = "to say what it can see is this tool's purpose")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "to say what it can see is this tool's purpose"
+)]
 fn names_of_variables() -> String {
     let mut names: Vec<_> = std::env::vars().map(|(name, _)| name).collect();
     names.sort();

@@ -35,7 +35,10 @@ fn call(asked: &Value) -> String {
     let argument = |name| asked.pointer("/args").and_then(|args| args.get(name));
     let number = |name| argument(name).and_then(Value::as_u64).unwrap_or(0);
     match asked.get("name").and_then(Value::as_str) {
-        Some("upper") => argument("text").and_then(Value::as_str).unwrap_or_default().to_uppercase(),
+        Some("upper") => argument("text")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_uppercase(),
         Some("pid") => std::process::id().to_string(),
         Some("late") => {
             pause(number("ms"));
@@ -47,12 +50,18 @@ fn call(asked: &Value) -> String {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "no runtime here; to be late is this tool's purpose")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "no runtime here; to be late is this tool's purpose"
+)]
 fn pause(ms: u64) {
     std::thread::sleep(Duration::from_millis(ms));
 }
 
-#[expect(clippy::disallowed_methods, reason = "to end in the middle of a call is this tool's purpose")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "to end in the middle of a call is this tool's purpose"
+)]
 fn die() -> String {
     std::process::exit(7)
 }

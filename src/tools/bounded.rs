@@ -22,7 +22,12 @@ impl<R> Bounded<R> {
     /// The reader, and a flag that tells whether a line was too long.
     pub(super) fn new(inner: R, most: usize) -> (Self, Arc<AtomicBool>) {
         let overrun = Arc::new(AtomicBool::new(false));
-        let reader = Self { inner, most, line: 0, overrun: Arc::clone(&overrun) };
+        let reader = Self {
+            inner,
+            most,
+            line: 0,
+            overrun: Arc::clone(&overrun),
+        };
         (reader, overrun)
     }
 }
@@ -61,7 +66,10 @@ mod tests {
         let (mut reader, overrun) = Bounded::new(&b"1234\n1234\n"[..], 5);
         let mut text = String::new();
         reader.read_to_string(&mut text).await.unwrap();
-        assert_eq!((text.as_str(), overrun.load(Ordering::Relaxed)), ("1234\n1234\n", false));
+        assert_eq!(
+            (text.as_str(), overrun.load(Ordering::Relaxed)),
+            ("1234\n1234\n", false)
+        );
 
         let (mut reader, overrun) = Bounded::new((&b"12\n12"[..]).chain(&b"345\n"[..]), 5);
         assert!(reader.read_to_string(&mut text).await.is_err());

@@ -52,7 +52,8 @@ impl Breaker {
     /// A start failed; `chance` from 0 to 1 spreads the next tries of many workers.
     pub(super) fn failed(&mut self, now: Instant, reason: &str, chance: f64) {
         self.failures = self.failures.saturating_add(1);
-        self.until = Some(now + backoff(self.failures).mul_f64(0.75 + 0.25 * chance.clamp(0.0, 1.0)));
+        self.until =
+            Some(now + backoff(self.failures).mul_f64(0.75 + 0.25 * chance.clamp(0.0, 1.0)));
         reason.clone_into(&mut self.last);
     }
 
@@ -68,7 +69,8 @@ impl Breaker {
 
     /// How long until the next try.
     pub(super) fn left(&self, now: Instant) -> Duration {
-        self.until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
+        self.until
+            .map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
     }
 }
 
@@ -76,9 +78,9 @@ impl Breaker {
 pub(super) fn backoff(failures: u32) -> Duration {
     match failures.checked_sub(2) {
         None => Duration::ZERO,
-        Some(doublings) => {
-            Duration::from_secs(1).saturating_mul(2_u32.saturating_pow(doublings)).min(LONGEST)
-        }
+        Some(doublings) => Duration::from_secs(1)
+            .saturating_mul(2_u32.saturating_pow(doublings))
+            .min(LONGEST),
     }
 }
 
@@ -103,7 +105,10 @@ mod tests {
         breaker.failed(start, "no such file", 1.0);
         assert_eq!(breaker.ask(start, TRIAL), Turn::Go);
         breaker.failed(start, "no such file", 1.0);
-        assert_eq!(breaker.ask(start, TRIAL), Turn::Wait(Duration::from_secs(1)));
+        assert_eq!(
+            breaker.ask(start, TRIAL),
+            Turn::Wait(Duration::from_secs(1))
+        );
         breaker.failed(start, "no such file", 1.0);
         let Turn::Refuse(error) = breaker.ask(start, TRIAL) else {
             panic!("the breaker did not open");
@@ -111,7 +116,10 @@ mod tests {
         assert!(error.to_string().contains("no such file"), "{error}");
         let later = start + Duration::from_secs(3);
         assert_eq!(breaker.ask(later, TRIAL), Turn::Go);
-        assert!(matches!(breaker.ask(later, TRIAL), Turn::Refuse(_)), "two tries at once");
+        assert!(
+            matches!(breaker.ask(later, TRIAL), Turn::Refuse(_)),
+            "two tries at once"
+        );
         breaker.succeeded();
         assert_eq!(breaker.ask(later, TRIAL), Turn::Go);
     }

@@ -135,6 +135,8 @@ impl Catalogue {
             })
             .collect();
         entries.sort_by(|one, other| one.0.name.cmp(&other.0.name));
+        // Only a tool that is made to look like another's hashed name gets this far.
+        entries.dedup_by(|one, other| one.0.name == other.0.name);
         Self { entries }
     }
 
@@ -149,7 +151,9 @@ impl Catalogue {
     ) -> Result<Offer, ToolsError> {
         let filter = Filter::new(selection.allow, selection.deny)?;
         let chosen = |route: &Route| {
-            selection.servers.is_none_or(|servers| servers.iter().any(|name| **name == *route.server))
+            selection
+                .servers
+                .is_none_or(|servers| servers.iter().any(|name| **name == *route.server))
         };
         let fits: Vec<_> = self
             .entries
@@ -157,13 +161,21 @@ impl Catalogue {
             .filter(|(spec, route)| chosen(route) && filter.lets(&spec.name))
             .collect();
         if fits.len() > MAX_TOOLS {
-            tracing::warn!(tools = fits.len(), most = MAX_TOOLS, "more tools than can be offered; the last by name are left out");
+            tracing::warn!(
+                tools = fits.len(),
+                most = MAX_TOOLS,
+                "more tools than can be offered; the last by name are left out"
+            );
         }
         let fits = fits.into_iter().take(MAX_TOOLS);
         let (specs, routes): (Vec<_>, HashMap<_, _>) = fits
             .map(|(spec, route)| (spec.clone(), (spec.name.clone(), Arc::clone(route))))
             .unzip();
-        Ok(Offer { specs: specs.into(), routes, missing })
+        Ok(Offer {
+            specs: specs.into(),
+            routes,
+            missing,
+        })
     }
 }
 
@@ -186,8 +198,15 @@ struct Filter {
 
 impl Filter {
     fn new(allow: &[String], deny: &[String]) -> Result<Self, ToolsError> {
-        let allow = if allow.is_empty() { None } else { Some(globs(allow)?) };
-        Ok(Self { allow, deny: globs(deny)? })
+        let allow = if allow.is_empty() {
+            None
+        } else {
+            Some(globs(allow)?)
+        };
+        Ok(Self {
+            allow,
+            deny: globs(deny)?,
+        })
     }
 
     fn lets(&self, name: &str) -> bool {
@@ -204,5 +223,6 @@ fn globs(patterns: &[String]) -> Result<GlobSet, ToolsError> {
     for pattern in patterns {
         set.add(Glob::new(pattern).map_err(|error| bad(pattern, &error))?);
     }
-    set.build().map_err(|error| bad(&patterns.join(", "), &error))
+    set.build()
+        .map_err(|error| bad(&patterns.join(", "), &error))
 }

@@ -56,7 +56,11 @@ pub(super) struct Child {
 impl Nursery {
     /// Watchers run on `tasks` until `stop`.
     pub(super) fn new(tasks: &TaskTracker, stop: CancellationToken) -> Self {
-        Self { tasks: tasks.clone(), children: TaskTracker::new(), stop }
+        Self {
+            tasks: tasks.clone(),
+            children: TaskTracker::new(),
+            stop,
+        }
     }
 
     /// Starts a process; `server` is its name in logs.
@@ -66,8 +70,16 @@ impl Nursery {
         transport: &Transport,
         vitals: &Arc<Vitals>,
     ) -> Result<(Child, ChildStdin, ChildStdout), StartError> {
-        let Transport::Stdio { command, args, env, cwd } = transport;
-        let refused = |reason: String| StartError::Spawn { command: command.clone(), reason };
+        let Transport::Stdio {
+            command,
+            args,
+            env,
+            cwd,
+        } = transport;
+        let refused = |reason: String| StartError::Spawn {
+            command: command.clone(),
+            reason,
+        };
         let mut line = Command::new(command);
         line.args(args)
             .env_clear()
@@ -81,8 +93,14 @@ impl Nursery {
             line.current_dir(cwd);
         }
         let mut process = line.spawn().map_err(|error| refused(error.to_string()))?;
-        let pipes = (process.stdin.take(), process.stdout.take(), process.stderr.take());
-        let group = process.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        let pipes = (
+            process.stdin.take(),
+            process.stdout.take(),
+            process.stderr.take(),
+        );
+        let group = process
+            .id()
+            .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         let ((Some(stdin), Some(stdout), Some(stderr)), Some(group)) = (pipes, group) else {
             return Err(refused("it has no pipes or no process id".to_owned()));
         };
@@ -99,7 +117,10 @@ impl Nursery {
             vitals: Arc::clone(vitals),
         };
         let name = server.to_owned();
-        self.tasks.spawn(self.children.track_future(async move { watch.run(&name).await }));
+        self.tasks.spawn(
+            self.children
+                .track_future(async move { watch.run(&name).await }),
+        );
         let tail = Arc::new(StderrTail::default());
         let stderr_read = CancellationToken::new();
         let (name, kept, read) = (server.to_owned(), Arc::clone(&tail), stderr_read.clone());
@@ -109,7 +130,12 @@ impl Nursery {
             over.run_until_cancelled(kept.drain(&name, stderr)).await;
             read.cancel();
         });
-        let child = Child { ended, stderr: tail, stderr_read, _condemn: condemned.drop_guard() };
+        let child = Child {
+            ended,
+            stderr: tail,
+            stderr_read,
+            _condemn: condemned.drop_guard(),
+        };
         Ok((child, stdin, stdout))
     }
 
@@ -117,7 +143,10 @@ impl Nursery {
     pub(super) async fn shutdown(&self) {
         self.stop.cancel();
         self.children.close();
-        if tokio::time::timeout(GRACE * 2, self.children.wait()).await.is_err() {
+        if tokio::time::timeout(GRACE * 2, self.children.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!("a process of a tool server did not end");
         }
     }
@@ -138,11 +167,15 @@ impl Child {
     pub(super) async fn last_words(&self) -> String {
         // What a process said just before it ended may still be in the pipe.
         let read = self.stderr_read.cancelled();
-        if self.ended.is_cancelled() {
-            tokio::time::timeout(Duration::from_millis(200), read).await.ok();
-        }
+        tokio::time::timeout(Duration::from_millis(200), read)
+            .await
+            .ok();
         let text = self.stderr.text();
-        if text.is_empty() { text } else { format!("; its standard error ends in: {text}") }
+        if text.is_empty() {
+            text
+        } else {
+            format!("; its standard error ends in: {text}")
+        }
     }
 }
 

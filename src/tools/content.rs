@@ -11,23 +11,50 @@ const NO_OUTPUT: &str = "(no output)";
 /// Reads the result of `tools/call` (Model Context Protocol, "Tools", tool result), cut at
 /// `max_bytes`.
 pub(super) fn read_result(result: &Value, max_bytes: usize) -> ToolOutcome {
+    // Since the revision of 2026-07-28 a server may want something first: input, or patience.
+    if let Some(kind) = text_of(result, "resultType").filter(|kind| *kind != "complete") {
+        let text = format!(
+            "The tool did not complete: it answered with {kind:?}, which cannot be gone on from here."
+        );
+        return outcome(OutcomeStatus::Failed, text, max_bytes);
+    }
     let failed = result.get("isError").and_then(Value::as_bool) == Some(true);
-    let status = if failed { OutcomeStatus::Failed } else { OutcomeStatus::Succeeded };
+    let status = if failed {
+        OutcomeStatus::Failed
+    } else {
+        OutcomeStatus::Succeeded
+    };
     outcome(status, read_text(result), max_bytes)
 }
 
 /// Reads a line of the line dialect, of which `whole` bytes there were.
 pub(super) fn read_line(text: String, whole: usize, max_bytes: usize) -> ToolOutcome {
-    let text = if text.is_empty() { NO_OUTPUT.to_owned() } else { cut(text, whole, max_bytes) };
+    let text = if text.is_empty() {
+        NO_OUTPUT.to_owned()
+    } else {
+        cut(text, whole, max_bytes)
+    };
     let bytes = u64::try_from(whole).unwrap_or(u64::MAX);
-    ToolOutcome { status: OutcomeStatus::Succeeded, text, bytes }
+    ToolOutcome {
+        status: OutcomeStatus::Succeeded,
+        text,
+        bytes,
+    }
 }
 
 /// An outcome of `text`, cut at `max_bytes`.
 pub(super) fn outcome(status: OutcomeStatus, text: String, max_bytes: usize) -> ToolOutcome {
     let size = text.len();
-    let text = if text.is_empty() { NO_OUTPUT.to_owned() } else { cut(text, size, max_bytes) };
-    ToolOutcome { status, text, bytes: u64::try_from(size).unwrap_or(u64::MAX) }
+    let text = if text.is_empty() {
+        NO_OUTPUT.to_owned()
+    } else {
+        cut(text, size, max_bytes)
+    };
+    ToolOutcome {
+        status,
+        text,
+        bytes: u64::try_from(size).unwrap_or(u64::MAX),
+    }
 }
 
 /// `text`, of which `whole` bytes there were, made to fit `max_bytes` together with the mark that
@@ -141,7 +168,10 @@ mod tests {
     fn structured_content_speaks_only_where_nothing_else_does() {
         let structured = json!({"content": [], "structuredContent": {"a": 1}});
         assert_eq!(read(&structured).text, r#"{"a":1}"#);
-        assert_eq!(read(&json!({"structuredContent": null})).text, "(no output)");
+        assert_eq!(
+            read(&json!({"structuredContent": null})).text,
+            "(no output)"
+        );
         let empty = read(&json!({}));
         assert_eq!((empty.text.as_str(), empty.bytes), ("(no output)", 0));
         assert_eq!(read(&json!({"content": "old servers"})).text, "old servers");
@@ -149,8 +179,15 @@ mod tests {
 
     #[test]
     fn a_tool_that_says_it_failed_has_failed_and_keeps_its_words() {
-        let outcome = read(&json!({"content": [{"type": "text", "text": "no such file"}], "isError": true}));
-        assert_eq!((outcome.status, outcome.text.as_str()), (OutcomeStatus::Failed, "no such file"));
+        let outcome =
+            read(&json!({"content": [{"type": "text", "text": "no such file"}], "isError": true}));
+        assert_eq!(
+            (outcome.status, outcome.text.as_str()),
+            (OutcomeStatus::Failed, "no such file")
+        );
+        let asks = read(&json!({"resultType": "input_required", "inputRequests": {}}));
+        assert_eq!(asks.status, OutcomeStatus::Failed);
+        assert!(asks.text.contains("input_required"), "{}", asks.text);
     }
 
     #[test]
@@ -158,7 +195,11 @@ mod tests {
         let text = "é".repeat(600);
         let outcome = outcome(OutcomeStatus::Succeeded, text, 1000);
         assert_eq!(outcome.bytes, 1200);
-        assert!(outcome.text.len() <= 1000 && outcome.text.len() > 960, "{}", outcome.text.len());
+        assert!(
+            outcome.text.len() <= 1000 && outcome.text.len() > 960,
+            "{}",
+            outcome.text.len()
+        );
         let (kept, mark) = outcome.text.rsplit_once('\n').unwrap();
         assert_eq!(mark, format!("[truncated: {} of 1200 bytes]", kept.len()));
     }

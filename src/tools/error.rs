@@ -67,7 +67,11 @@ pub(super) enum StartError {
     Slow { secs: u64, last_words: String },
     /// Starts failed too often; the next try is later.
     #[error("it failed to start {failures} times, the next try is in {left} s; last: {last}")]
-    Resting { failures: u32, left: u64, last: String },
+    Resting {
+        failures: u32,
+        left: u64,
+        last: String,
+    },
 }
 
 impl StartError {
@@ -76,12 +80,19 @@ impl StartError {
         match self {
             Self::Refused(reason) => Self::Refused(reason + last_words),
             Self::Protocol(reason) => Self::Protocol(reason + last_words),
-            Self::Slow { secs, .. } => Self::Slow { secs, last_words: last_words.to_owned() },
+            Self::Slow { secs, .. } => Self::Slow {
+                secs,
+                last_words: last_words.to_owned(),
+            },
             other @ (Self::Spawn { .. } | Self::Resting { .. }) => other,
         }
     }
 }
 
 fn list(names: &[String]) -> String {
-    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(", ")
+    }
 }

@@ -41,7 +41,9 @@ impl LineSession {
     /// All tools.
     pub(super) async fn list(&mut self) -> Result<Vec<Value>, StartError> {
         let gone = || StartError::Protocol("it ended before it listed its tools".to_owned());
-        self.write(&json!({"type": "list_tools"})).await.map_err(|_error| gone())?;
+        self.write(&json!({"type": "list_tools"}))
+            .await
+            .map_err(|_error| gone())?;
         for _ in 0..MAX_NOISE {
             let line = self.read().await.ok_or_else(gone)?;
             let value = serde_json::from_slice::<Value>(&line.head).unwrap_or_default();
@@ -49,7 +51,9 @@ impl LineSession {
                 return Ok(tools.clone());
             }
         }
-        Err(StartError::Protocol("its list of tools has no `tools`".to_owned()))
+        Err(StartError::Protocol(
+            "its list of tools has no `tools`".to_owned(),
+        ))
     }
 
     /// Makes one call.
@@ -76,7 +80,9 @@ impl LineSession {
             }
         };
         drop(answer);
-        let line = line.map_err(|_elapsed| CallError::TimedOut)?.ok_or(CallError::Gone)?;
+        let line = line
+            .map_err(|_elapsed| CallError::TimedOut(request.timeout))?
+            .ok_or(CallError::Gone)?;
         self.open = true;
         let complete = line.head.len() == line.whole;
         let text = String::from_utf8_lossy(&line.head).into_owned();
@@ -91,13 +97,18 @@ impl LineSession {
     }
 
     async fn write(&mut self, value: &Value) -> std::io::Result<()> {
-        self.stdin.write_all(format!("{value}\n").as_bytes()).await?;
+        self.stdin
+            .write_all(format!("{value}\n").as_bytes())
+            .await?;
         self.stdin.flush().await
     }
 
     /// The next line, without its end; none at the end of the stream.
     async fn read(&mut self) -> Option<Line> {
-        let mut line = Line { head: Vec::new(), whole: 0 };
+        let mut line = Line {
+            head: Vec::new(),
+            whole: 0,
+        };
         loop {
             let chunk = self.stdout.fill_buf().await.ok()?;
             if chunk.is_empty() {
@@ -106,7 +117,8 @@ impl LineSession {
             let end = chunk.iter().position(|byte| *byte == b'\n');
             let content = end.unwrap_or(chunk.len());
             let room = self.max_line.saturating_sub(line.head.len());
-            line.head.extend_from_slice(chunk.get(..content.min(room)).unwrap_or_default());
+            line.head
+                .extend_from_slice(chunk.get(..content.min(room)).unwrap_or_default());
             line.whole = line.whole.saturating_add(content);
             self.stdout.consume(end.map_or(content, |end| end + 1));
             if end.is_some() {

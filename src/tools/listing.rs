@@ -40,7 +40,12 @@ impl Listing {
             match read_tool(value) {
                 Ok(tool) => tools.push(Arc::new(tool)),
                 Err((name, reason)) => {
-                    tracing::warn!(tool.server = server, tool.name = name, reason, "a tool is left out");
+                    tracing::warn!(
+                        tool.server = server,
+                        tool.name = name,
+                        reason,
+                        "a tool is left out"
+                    );
                 }
             }
         }
@@ -56,13 +61,19 @@ impl Listing {
 }
 
 fn read_tool(value: &Value) -> Result<ListedTool, (String, String)> {
-    let name = value.get("name").and_then(Value::as_str).unwrap_or_default();
+    let name = value
+        .get("name")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     if name.is_empty() {
         return Err((String::new(), "it has no name".to_owned()));
     }
     let schema = value.get("inputSchema").cloned();
     let schema = Schema::new(schema).map_err(|reason| (name.to_owned(), reason))?;
-    let description = value.get("description").and_then(Value::as_str).unwrap_or_default();
+    let description = value
+        .get("description")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     let hint = |hint| value.pointer(hint).and_then(Value::as_bool) == Some(true);
     Ok(ListedTool {
         name: name.to_owned(),
@@ -89,7 +100,11 @@ mod tests {
             json!({"name": "a", "description": "a repeat"}),
         ];
         let listing = Listing::read("s", source.clone());
-        let read: Vec<_> = listing.tools.iter().map(|tool| (&tool.name[..], tool.repeatable)).collect();
+        let read: Vec<_> = listing
+            .tools
+            .iter()
+            .map(|tool| (&tool.name[..], tool.repeatable))
+            .collect();
         assert_eq!(read, [("a", false), ("b", true)]);
         assert!(listing.is_of(&source) && !listing.is_of(&source[1..]));
     }

@@ -100,16 +100,28 @@ impl McpSession {
         let service = serve_client_with_lifecycle(client, transport, mode)
             .await
             .map_err(|error| refusal(&error))?;
-        let version = service.peer_info().map(|info| info.protocol_version.clone());
+        let version = service
+            .peer_info()
+            .map(|info| info.protocol_version.clone());
         // The library accepts any version.
         match version {
             Some(known) if ProtocolVersion::KNOWN_VERSIONS.contains(&known) => {}
             Some(other) => {
-                return Err(StartError::Protocol(format!("it speaks the unknown protocol version {other:.40}")));
+                return Err(StartError::Protocol(format!(
+                    "it speaks the unknown protocol version {other:.40}"
+                )));
             }
-            None => return Err(StartError::Protocol("it did not introduce itself".to_owned())),
+            None => {
+                return Err(StartError::Protocol(
+                    "it did not introduce itself".to_owned(),
+                ));
+            }
         }
-        Ok(Self { service, overrun, max_line: pipes.max_line })
+        Ok(Self {
+            service,
+            overrun,
+            max_line: pipes.max_line,
+        })
     }
 
     /// All tools; the library's own paging has no end with a server that repeats itself.
@@ -123,13 +135,22 @@ impl McpSession {
             let result = self.service.peer().send_request(request).await;
             let page = result
                 .map_err(|error| unlisted(&error))
-                .and_then(|result| serde_json::to_value(result).map_err(|error| unlisted(&error)))?;
+                .and_then(|result| {
+                    serde_json::to_value(result).map_err(|error| unlisted(&error))
+                })?;
             let Some(Value::Array(members)) = page.get("tools") else {
-                return Err(StartError::Protocol("its list of tools has no `tools`".to_owned()));
+                return Err(StartError::Protocol(
+                    "its list of tools has no `tools`".to_owned(),
+                ));
             };
             tools.extend(members.iter().cloned());
-            cursor = page.get("nextCursor").and_then(Value::as_str).map(str::to_owned);
-            let goes_on = cursor.as_ref().is_some_and(|cursor| !cursor.is_empty() && cursors.insert(cursor.clone()));
+            cursor = page
+                .get("nextCursor")
+                .and_then(Value::as_str)
+                .map(str::to_owned);
+            let goes_on = cursor
+                .as_ref()
+                .is_some_and(|cursor| !cursor.is_empty() && cursors.insert(cursor.clone()));
             if !goes_on || tools.len() >= MAX_TOOLS {
                 break;
             }
@@ -140,8 +161,8 @@ impl McpSession {
 
     /// Makes one call; `_meta` goes along.
     pub(super) async fn call(&self, request: Request, halt: Halt<'_>) -> Result<Value, CallError> {
-        let outer = request.timeout + OUTER;
-        let options = PeerRequestOptions::with_timeout(request.timeout)
+        let timeout = request.timeout;
+        let options = PeerRequestOptions::with_timeout(timeout)
             .with_meta(RequestMetaObject(MetaObject(request.meta)));
         let params = CallToolRequestParams::new(request.tool).with_arguments(request.arguments);
         let call = ClientRequest::CallToolRequest(CallToolRequest::new(params));
@@ -152,7 +173,10 @@ impl McpSession {
             .await
             .map_err(|error| self.failure(error))?;
         let id = handle.id.clone();
-        let mut answer = Box::pin(tokio::time::timeout(outer, handle.await_response()));
+        let mut answer = Box::pin(tokio::time::timeout(
+            timeout + OUTER,
+            handle.await_response(),
+        ));
         let result = tokio::select! {
             biased;
             result = &mut answer => result,
@@ -170,7 +194,7 @@ impl McpSession {
             Ok(Ok(result)) => serde_json::to_value(result)
                 .map_err(|error| CallError::Refused(format!("The answer cannot be read: {error}"))),
             Ok(Err(error)) => Err(self.failure(error)),
-            Err(_elapsed) => Err(CallError::TimedOut),
+            Err(_elapsed) => Err(CallError::TimedOut(timeout)),
         }
     }
 
@@ -200,8 +224,8 @@ impl McpSession {
     fn failure(&self, error: ServiceError) -> CallError {
         if let ServiceError::McpError(error) = error {
             CallError::Refused(error.message.into_owned())
-        } else if let ServiceError::Timeout { .. } = error {
-            CallError::TimedOut
+        } else if let ServiceError::Timeout { timeout } = error {
+            CallError::TimedOut(timeout)
         } else if self.overrun.load(Ordering::Relaxed) {
             CallError::TooLong(self.max_line)
         } else {
@@ -212,7 +236,9 @@ impl McpSession {
 
 /// Whether the handshake failed in a way that another kind of handshake may mend.
 fn refusal(error: &ClientInitializeError) -> StartError {
-    if let ClientInitializeError::JsonRpcError(_) | ClientInitializeError::ConnectionClosed(_) = error {
+    if let ClientInitializeError::JsonRpcError(_) | ClientInitializeError::ConnectionClosed(_) =
+        error
+    {
         StartError::Refused(error.to_string())
     } else {
         StartError::Protocol(format!("the handshake failed: {error:.500}"))

@@ -9,10 +9,10 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::child::{Child, Vitals};
+use super::core::Core;
 use super::error::StartError;
 use super::line::LineSession;
 use super::mcp::{Era, McpSession, Pipes};
-use super::server::Core;
 use super::session::{Answer, CallError, Halt, Request, Session};
 use crate::config::{PoolConfig, Protocol};
 
@@ -49,7 +49,10 @@ impl Drop for Ready {
 }
 
 fn slow(within: Duration) -> StartError {
-    StartError::Slow { secs: within.as_secs(), last_words: String::new() }
+    StartError::Slow {
+        secs: within.as_secs(),
+        last_words: String::new(),
+    }
 }
 
 impl Process {
@@ -57,14 +60,17 @@ impl Process {
     pub(super) async fn start(core: &Core, era: Era) -> Result<(Self, Vec<Value>), StartError> {
         let config = core.config();
         let (child, stdin, stdout) =
-            core.nursery().start(&config.name, &config.transport, core.vitals())?;
+            core.nursery()
+                .start(&config.name, &config.transport, core.vitals())?;
         let max_line = config.max_result_bytes.saturating_mul(2).max(LEAST_LINE);
-        let pipes = Pipes { stdin, stdout, max_line };
+        let pipes = Pipes {
+            stdin,
+            stdout,
+            max_line,
+        };
         let ready = async {
             let mut session = match config.protocol {
-                Protocol::Mcp => {
-                    Session::Mcp(McpSession::open(pipes, era, core.changed()).await?)
-                }
+                Protocol::Mcp => Session::Mcp(McpSession::open(pipes, era, core.changed()).await?),
                 Protocol::Line => Session::Line(LineSession::new(pipes)),
             };
             let tools = session.list().await?;
@@ -85,7 +91,13 @@ impl Process {
         match started {
             Ok((session, tools)) => {
                 let ready = Ready::new(core.vitals());
-                let process = Self { session, child, calls: 0, born: Instant::now(), _ready: ready };
+                let process = Self {
+                    session,
+                    child,
+                    calls: 0,
+                    born: Instant::now(),
+                    _ready: ready,
+                };
                 Ok((process, tools))
             }
             Err(error) => Err(error.with(&child.last_words().await)),
@@ -99,7 +111,10 @@ impl Process {
         cancelled: &CancellationToken,
     ) -> Result<Answer, CallError> {
         self.calls = self.calls.saturating_add(1);
-        let halt = Halt { cancelled, ended: self.child.ended() };
+        let halt = Halt {
+            cancelled,
+            ended: self.child.ended(),
+        };
         self.session.call(request, halt).await
     }
 

@@ -35,14 +35,18 @@ impl Schema {
             None | Some(Value::Null) => Map::new(),
             Some(_) => return Err("its schema is no object".to_owned()),
         };
-        if root.get("type").is_some_and(|kind| kind != "object") {
+        if !root.get("type").is_none_or(is_object) {
             return Err("its schema is not of an object".to_owned());
         }
         if !root.values().all(|value| is_shallow(value, MAX_DEPTH)) {
-            return Err(format!("its schema is nested deeper than {MAX_DEPTH} levels"));
+            return Err(format!(
+                "its schema is nested deeper than {MAX_DEPTH} levels"
+            ));
         }
         // Compiled before `$schema` is dropped, which says how the rest is meant.
-        let compiled = jsonschema::options().offline().build(&Value::Object(root.clone()));
+        let compiled = jsonschema::options()
+            .offline()
+            .build(&Value::Object(root.clone()));
         root.remove("$schema");
         // OpenAI refuses a whole request for one schema without these two.
         root.insert("type".to_owned(), json!("object"));
@@ -53,7 +57,10 @@ impl Schema {
         if shown.get().len() > MAX_BYTES {
             return Err(format!("its schema is larger than {MAX_BYTES} bytes"));
         }
-        Ok(Self { shown: shown.into(), validator: compiled.ok() })
+        Ok(Self {
+            shown: shown.into(),
+            validator: compiled.ok(),
+        })
     }
 
     /// Reads arguments as a model wrote them; an empty text and null are as good as `{}`.
@@ -65,12 +72,16 @@ impl Schema {
         let value = if arguments.is_empty() {
             Value::Null
         } else {
-            serde_json::from_str(arguments)
-                .map_err(|error| format!("The arguments are no JSON: {error}. Expected a JSON object."))?
+            serde_json::from_str(arguments).map_err(|error| {
+                format!("The arguments are no JSON: {error}. Expected a JSON object.")
+            })?
         };
         let value = if value.is_null() { json!({}) } else { value };
         let Value::Object(_) = &value else {
-            return Err(format!("The arguments are {}; expected a JSON object.", kind(&value)));
+            return Err(format!(
+                "The arguments are {}; expected a JSON object.",
+                kind(&value)
+            ));
         };
         self.check(&value)?;
         let Value::Object(map) = value else {
@@ -100,6 +111,14 @@ impl Schema {
         }
         Err(text)
     }
+}
+
+/// Whether a schema's `type` lets objects through.
+fn is_object(kind: &Value) -> bool {
+    kind == "object"
+        || kind
+            .as_array()
+            .is_some_and(|kinds| kinds.iter().any(|kind| kind == "object"))
 }
 
 fn is_shallow(value: &Value, levels: usize) -> bool {
@@ -137,15 +156,28 @@ mod tests {
         let shown = |given| serde_json::from_str::<Value>(schema(given).shown.get()).unwrap();
         let bare = json!({"type": "object", "properties": {}});
         assert_eq!(shown(json!({})), bare);
-        assert_eq!(shown(json!({"$schema": "http://json-schema.org/draft-07/schema#", "properties": null})), bare);
-        assert_eq!(Schema::new(None).unwrap().shown.get(), Schema::new(Some(Value::Null)).unwrap().shown.get());
+        assert_eq!(shown(json!({"type": ["object", "null"]})), bare);
+        assert_eq!(
+            shown(
+                json!({"$schema": "http://json-schema.org/draft-07/schema#", "properties": null})
+            ),
+            bare
+        );
+        assert_eq!(
+            Schema::new(None).unwrap().shown.get(),
+            Schema::new(Some(Value::Null)).unwrap().shown.get()
+        );
     }
 
     #[test]
     fn schemas_that_no_provider_takes_are_refused() {
         assert!(Schema::new(Some(json!("string"))).is_err());
         assert!(Schema::new(Some(json!({"type": "string"}))).is_err());
-        assert!(Schema::new(Some(json!({"description": "x".repeat(70_000)}))).unwrap_err().contains("larger"));
+        assert!(
+            Schema::new(Some(json!({"description": "x".repeat(70_000)})))
+                .unwrap_err()
+                .contains("larger")
+        );
         let mut deep = json!({});
         for _ in 0..70 {
             deep = json!({"not": deep});
@@ -169,15 +201,21 @@ mod tests {
         let sum = schema(json!({"properties": {"a": {"type": "number"}}, "required": ["a", "b"]}));
         assert!(sum.read(r#"{"a": 1, "b": 2}"#).is_ok());
         let told = sum.read(r#"{"a": "one"}"#).unwrap_err();
-        assert!(told.contains("/a: \"one\" is not of type \"number\""), "{told}");
+        assert!(
+            told.contains("/a: \"one\" is not of type \"number\""),
+            "{told}"
+        );
         assert!(told.contains("\"b\" is a required property"), "{told}");
-        let long = sum.read(&format!(r#"{{"a": "{}", "b": 1}}"#, "é".repeat(9000))).unwrap_err();
+        let long = sum
+            .read(&format!(r#"{{"a": "{}", "b": 1}}"#, "é".repeat(9000)))
+            .unwrap_err();
         assert!(long.len() < 1000, "{}", long.len());
     }
 
     #[test]
     fn a_schema_that_points_elsewhere_is_never_fetched_and_the_server_judges() {
-        let remote = schema(json!({"properties": {"a": {"$ref": "http://127.0.0.1:1/schema.json"}}}));
+        let remote =
+            schema(json!({"properties": {"a": {"$ref": "http://127.0.0.1:1/schema.json"}}}));
         assert!(remote.read(r#"{"a": 1}"#).is_ok());
     }
 }

@@ -61,7 +61,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_tail_is_bounded_in_lines_and_in_their_length() {
-        let mut said: String = (0..100).fold(String::new(), |said, n| said + &format!("line {n}\n"));
+        let mut said: String =
+            (0..100).fold(String::new(), |said, n| said + &format!("line {n}\n"));
         said.push_str(&"x".repeat(100_000));
         let tail = StderrTail::default();
         tail.drain("s", said.as_bytes()).await;

@@ -29,8 +29,13 @@ pub(crate) fn server(name: &str, command: &str, args: &[&str]) -> ServerConfig {
             cwd: None,
         },
         protocol: Protocol::Mcp,
-        pool: PoolConfig { size: 4, isolation: Isolation::Call, max_calls: None, max_age: None },
-        timeout: Duration::from_secs(60),
+        pool: PoolConfig {
+            size: 4,
+            isolation: Isolation::Call,
+            max_calls: None,
+            max_age: None,
+        },
+        timeout: Duration::from_mins(1),
         start_timeout: Duration::from_secs(30),
         required: false,
         max_result_bytes: 1024 * 1024,
@@ -55,12 +60,23 @@ pub(crate) fn with_env(mut server: ServerConfig, name: &str, value: &str) -> Ser
 /// The path of an example's program.
 pub(crate) fn example(name: &str) -> String {
     let test = std::env::current_exe().expect("the path of this test");
-    let path: PathBuf = test.parent().expect("deps").with_file_name("examples").join(name);
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name).with_extension("rs");
+    let path: PathBuf = test
+        .parent()
+        .expect("deps")
+        .with_file_name("examples")
+        .join(name);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("examples")
+        .join(name)
+        .with_extension("rs");
     let changed = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
     // A run of this test alone builds no examples; an old one would fail in strange ways.
     let fresh = path.exists() && changed(&path) >= changed(&source);
-    assert!(fresh, "{} is not built or is old: run `cargo build --examples`", path.display());
+    assert!(
+        fresh,
+        "{} is not built or is old: run `cargo build --examples`",
+        path.display()
+    );
     path.to_str().expect("a path in UTF-8").to_owned()
 }
 
@@ -74,13 +90,22 @@ impl Tools {
     pub(crate) fn start(servers: impl IntoIterator<Item = ServerConfig>) -> Self {
         let servers = servers.into_iter().collect();
         let tasks = TaskTracker::new();
-        let config = ToolsConfig { servers, model_result_bytes: 65_536 };
-        Self { toolbox: Toolbox::start(&config, &tasks), tasks }
+        let config = ToolsConfig {
+            servers,
+            model_result_bytes: 65_536,
+        };
+        Self {
+            toolbox: Toolbox::start(&config, &tasks),
+            tasks,
+        }
     }
 
     /// All tools.
     pub(crate) async fn offer(&self) -> Arc<Offer> {
-        self.toolbox.offer(&Selection::default()).await.expect("an offer")
+        self.toolbox
+            .offer(&Selection::default())
+            .await
+            .expect("an offer")
     }
 
     pub(crate) async fn call(&self, tool: &str, arguments: &str) -> ToolOutcome {
@@ -89,7 +114,8 @@ impl Tools {
     }
 
     pub(crate) async fn call_of(&self, offer: &Offer, tool: &str, arguments: &str) -> ToolOutcome {
-        self.call_within(offer, tool, arguments, Duration::from_secs(60)).await
+        self.call_within(offer, tool, arguments, Duration::from_mins(1))
+            .await
     }
 
     pub(crate) async fn call_within(
@@ -107,7 +133,12 @@ impl Tools {
             idempotency_key: "1/2/3",
         };
         let deadline = Deadline::after(within);
-        let invocation = Invocation { tool, arguments, meta, deadline };
+        let invocation = Invocation {
+            tool,
+            arguments,
+            meta,
+            deadline,
+        };
         self.toolbox.call(offer, &invocation).await
     }
 
@@ -118,7 +149,10 @@ impl Tools {
     /// The process id that the server itself says.
     pub(crate) async fn pid(&self) -> i32 {
         let outcome = self.call("calc__pid", "").await;
-        outcome.text.parse().unwrap_or_else(|_| panic!("no process id: {outcome:?}"))
+        outcome
+            .text
+            .parse()
+            .unwrap_or_else(|_| panic!("no process id: {outcome:?}"))
     }
 
     /// Ends everything; nothing may be left running.
@@ -126,8 +160,17 @@ impl Tools {
         self.toolbox.shutdown().await;
         self.tasks.close();
         let ended = tokio::time::timeout(Duration::from_secs(10), self.tasks.wait()).await;
-        assert!(ended.is_ok(), "{} tasks outlive the toolbox", self.tasks.len());
-        let left: usize = self.toolbox.health().iter().map(|server| server.processes).sum();
+        assert!(
+            ended.is_ok(),
+            "{} tasks outlive the toolbox",
+            self.tasks.len()
+        );
+        let left: usize = self
+            .toolbox
+            .health()
+            .iter()
+            .map(|server| server.processes)
+            .sum();
         assert_eq!(left, 0, "processes outlive the toolbox");
     }
 }
@@ -139,7 +182,10 @@ pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Opt
         if let Some(seen) = look().await {
             return seen;
         }
-        assert!(start.elapsed() < Duration::from_secs(30), "this never came: {what}");
+        assert!(
+            start.elapsed() < Duration::from_secs(30),
+            "this never came: {what}"
+        );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -162,7 +208,10 @@ impl Lines {
     }
 
     pub(crate) async fn wait_for(&self, line: &str) {
-        eventually(line, async || self.read().iter().any(|found| found == line).then_some(())).await;
+        eventually(line, async || {
+            self.read().iter().any(|found| found == line).then_some(())
+        })
+        .await;
     }
 }
 

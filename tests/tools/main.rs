@@ -1,5 +1,11 @@
 //! The tool servers of a worker, against real processes over their standard input and output.
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, and so may what tests share"
+)]
+
 mod calls;
 mod failures;
 mod harness;

@@ -24,14 +24,23 @@ async fn install(package: &str) -> PathBuf {
         // Beside it first, so that tests in several processes do not see half of it.
         let fresh = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
         let installed = tokio::process::Command::new("npm")
-            .args(["install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix"])
+            .args([
+                "install",
+                "--no-audit",
+                "--no-fund",
+                "--loglevel=error",
+                "--prefix",
+            ])
             .arg(fresh.path())
             .arg(format!("@modelcontextprotocol/{package}@{VERSION}"))
             .output()
             .await
             .expect("this test needs node and npm (https://nodejs.org) on the PATH");
         let said = String::from_utf8_lossy(&installed.stderr);
-        assert!(installed.status.success(), "npm could not install {package}@{VERSION}; is the registry reachable? {said}");
+        assert!(
+            installed.status.success(),
+            "npm could not install {package}@{VERSION}; is the registry reachable? {said}"
+        );
         // Whoever comes second finds it done.
         std::fs::rename(fresh.keep(), &home).ok();
     }
@@ -45,9 +54,15 @@ async fn the_reference_server_for_everything_is_listed_and_called() {
     assert_eq!(outcome.text, "Echo: hello", "{:?}", tools.health());
     let image = tools.call("npm__get-tiny-image", "{}").await;
     assert!(image.text.contains("[image: image/png, "), "{}", image.text);
-    assert_eq!(tools.call("npm__echo", "{}").await.status, OutcomeStatus::Refused);
+    assert_eq!(
+        tools.call("npm__echo", "{}").await.status,
+        OutcomeStatus::Refused
+    );
     // It lists more tools once it has been running for a moment, and says so.
-    eventually("the late tools", async || (tools.offer().await.specs().len() >= 13).then_some(())).await;
+    eventually("the late tools", async || {
+        (tools.offer().await.specs().len() >= 13).then_some(())
+    })
+    .await;
     tools.end().await;
 }
 
@@ -60,7 +75,9 @@ async fn the_reference_server_for_files_lists_the_directory_it_is_given_and_no_o
     let arguments = format!(r#"{{"path": "{path}"}}"#);
     let outcome = tools.call("npm__list_directory", &arguments).await;
     assert_eq!(outcome.text, "[FILE] present.txt", "{:?}", tools.health());
-    let outcome = tools.call("npm__list_directory", r#"{"path": "/etc"}"#).await;
+    let outcome = tools
+        .call("npm__list_directory", r#"{"path": "/etc"}"#)
+        .await;
     assert_eq!(outcome.status, OutcomeStatus::Failed);
     assert!(outcome.text.contains("Access denied"), "{}", outcome.text);
     tools.end().await;

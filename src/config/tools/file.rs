@@ -4,11 +4,12 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::super::{Lookup, Problems, Secret};
+use super::defaults::Defaults;
 use super::fields::{Fields, Members, escape};
 use super::words::expand;
 use super::{
-    Defaults, LEAST_RESULT_BYTES, MOST_RESULT_BYTES, OnInterrupt, Protocol, ServerConfig,
-    Transport, parse_isolation,
+    LEAST_RESULT_BYTES, MOST_RESULT_BYTES, OnInterrupt, Protocol, ServerConfig, Transport,
+    parse_isolation,
 };
 
 const SETTING: &str = "MCP_CONFIG";
@@ -78,12 +79,17 @@ fn parse_servers(
     for (index, (name, body)) in servers.iter().enumerate() {
         let pointer = format!("/mcpServers/{}", escape(name));
         if servers.iter().take(index).any(|(other, _)| other == name) {
-            problems.note(SETTING, format!("{pointer}: a server of this name stands there already"));
+            problems.note(
+                SETTING,
+                format!("{pointer}: a server of this name stands there already"),
+            );
         }
         if !is_name(name) {
             problems.note(
                 SETTING,
-                format!("{pointer}: expected a name of 1 to 32 characters of A-Z, a-z, 0-9, _ and -"),
+                format!(
+                    "{pointer}: expected a name of 1 to 32 characters of A-Z, a-z, 0-9, _ and -"
+                ),
             );
         }
         let body = serde_json::from_str::<Value>(body.get()).unwrap_or_default();
@@ -114,7 +120,7 @@ fn parse_server(
     }
     fields.choice("type", &[("stdio", ())]);
     let transport = parse_transport(&mut fields, defaults, lookup);
-    let mut server = defaults.server(name, transport?);
+    let mut server = defaults.server(name, transport);
     let protocols = [("mcp", Protocol::Mcp), ("line", Protocol::Line)];
     if let Some(protocol) = fields.choice("protocol", &protocols) {
         server.protocol = protocol;
@@ -127,11 +133,7 @@ fn parse_server(
     Some(server)
 }
 
-fn parse_transport(
-    fields: &mut Fields<'_>,
-    defaults: &Defaults,
-    lookup: Lookup<'_>,
-) -> Option<Transport> {
+fn parse_transport(fields: &mut Fields<'_>, defaults: &Defaults, lookup: Lookup<'_>) -> Transport {
     let command = fields.text("command").unwrap_or_default();
     if command.trim().is_empty() {
         fields.note("command", "expected the program to start");
@@ -147,7 +149,12 @@ fn parse_transport(
     let cwd = cwd.map(|cwd| expanded("cwd", &cwd, fields, lookup).into());
     let mut env = defaults.env.clone();
     env.extend(parse_env(fields, lookup));
-    Some(Transport::Stdio { command, args, env, cwd })
+    Transport::Stdio {
+        command,
+        args,
+        env,
+        cwd,
+    }
 }
 
 fn parse_env(fields: &mut Fields<'_>, lookup: Lookup<'_>) -> BTreeMap<String, Secret> {
@@ -176,7 +183,9 @@ fn expanded(at: &str, text: &str, fields: &mut Fields<'_>, lookup: Lookup<'_>) -
     let expanded = expand(text, lookup).and_then(|expanded| {
         // The system would refuse it at every start.
         let clean = !expanded.contains('\0');
-        clean.then_some(expanded).ok_or_else(|| "holds a NUL".to_owned())
+        clean
+            .then_some(expanded)
+            .ok_or_else(|| "holds a NUL".to_owned())
     });
     expanded.unwrap_or_else(|what| {
         fields.note(at, what);

@@ -13,7 +13,11 @@ fn settings(path: Option<&str>, file: Option<&str>) -> ToolsSettings {
 }
 
 fn environment(name: &str) -> Option<String> {
-    let known = [("PATH", "/bin"), ("CALC_KEY", "s3cret"), ("OPENAI_API_KEY", "sk-1")];
+    let known = [
+        ("PATH", "/bin"),
+        ("CALC_KEY", "s3cret"),
+        ("OPENAI_API_KEY", "sk-1"),
+    ];
     let found = known.iter().find(|(known, _)| *known == name);
     found.map(|(_, value)| (*value).to_owned())
 }
@@ -31,14 +35,23 @@ fn parse_file(json: &str) -> Result<ToolsConfig, Problems> {
 }
 
 fn exposed(server: &ServerConfig) -> (String, Vec<String>, Vec<(String, String)>) {
-    let Transport::Stdio { command, args, env, .. } = &server.transport;
-    let env = env.iter().map(|(name, value)| (name.clone(), value.expose().to_owned()));
+    let Transport::Stdio {
+        command, args, env, ..
+    } = &server.transport;
+    let env = env
+        .iter()
+        .map(|(name, value)| (name.clone(), value.expose().to_owned()));
     (command.clone(), args.clone(), env.collect())
 }
 
 #[test]
 fn no_server_at_all_is_allowed() {
-    assert!(parse(&settings(None, Some(" "))).unwrap().servers.is_empty());
+    assert!(
+        parse(&settings(None, Some(" ")))
+            .unwrap()
+            .servers
+            .is_empty()
+    );
 }
 
 #[test]
@@ -47,7 +60,10 @@ fn the_server_of_the_path_is_called_default_and_sees_no_secret() {
     let server = &config.servers[0];
     assert_eq!((server.name.as_str(), server.prefixed), ("default", false));
     let (command, args, env) = exposed(server);
-    assert_eq!((command.as_str(), args), ("/opt/calc", vec!["two words".to_owned()]));
+    assert_eq!(
+        (command.as_str(), args),
+        ("/opt/calc", vec!["two words".to_owned()])
+    );
     assert_eq!(env, [("PATH".to_owned(), "/bin".to_owned())]);
 }
 
@@ -71,11 +87,23 @@ fn a_server_of_the_file_has_all_its_additions() {
     assert!(server.prefixed && server.required);
     assert_eq!(server.protocol, Protocol::Line);
     assert_eq!((server.pool.size, server.pool.max_calls), (2, Some(10)));
-    assert_eq!(server.pool.max_age, Some(Duration::from_secs(60)));
-    assert_eq!((server.timeout.as_secs(), server.start_timeout.as_secs()), (5, 6));
-    assert_eq!((server.max_result_bytes, server.on_interrupt), (1000, OnInterrupt::Retry));
-    assert_eq!((&server.allow[..], &server.deny[..]), (&["a*".to_owned()][..], &["ab".to_owned()][..]));
-    assert!(!format!("{config:?}").contains("k-s3cret"), "the value of env is shown");
+    assert_eq!(server.pool.max_age, Some(Duration::from_mins(1)));
+    assert_eq!(
+        (server.timeout.as_secs(), server.start_timeout.as_secs()),
+        (5, 6)
+    );
+    assert_eq!(
+        (server.max_result_bytes, server.on_interrupt),
+        (1000, OnInterrupt::Retry)
+    );
+    assert_eq!(
+        (&server.allow[..], &server.deny[..]),
+        (&["a*".to_owned()][..], &["ab".to_owned()][..])
+    );
+    assert!(
+        !format!("{config:?}").contains("k-s3cret"),
+        "the value of env is shown"
+    );
 }
 
 #[test]
@@ -116,11 +144,15 @@ fn every_problem_of_the_file_is_named_by_its_pointer_in_one_go() {
 #[test]
 fn a_server_named_default_clashes_with_the_path() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
-    file.write_all(br#"{"mcpServers": {"default": {"command": "x"}}}"#).unwrap();
+    file.write_all(br#"{"mcpServers": {"default": {"command": "x"}}}"#)
+        .unwrap();
     let path = file.path().to_str();
     assert!(parse(&settings(None, path)).is_ok());
     let problems = parse(&settings(Some("calc"), path)).unwrap_err();
-    assert!(problems.list()[0].contains("/mcpServers/default"), "{problems}");
+    assert!(
+        problems.list()[0].contains("/mcpServers/default"),
+        "{problems}"
+    );
 }
 
 #[test]
@@ -129,7 +161,12 @@ fn a_missing_file_and_bad_settings_are_all_named() {
     settings.chat_pool_isolation = "shared".to_owned();
     settings.chat_max_tool_result_bytes = "1".to_owned();
     let text = parse(&settings).unwrap_err().to_string();
-    for setting in ["MCP_SERVER_PATH", "MCP_CONFIG", "CHAT_POOL_ISOLATION", "CHAT_MAX_TOOL_RESULT_BYTES"] {
+    for setting in [
+        "MCP_SERVER_PATH",
+        "MCP_CONFIG",
+        "CHAT_POOL_ISOLATION",
+        "CHAT_MAX_TOOL_RESULT_BYTES",
+    ] {
         assert!(text.contains(setting), "{setting} is not in\n{text}");
     }
 }

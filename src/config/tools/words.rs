@@ -50,8 +50,8 @@ pub(super) fn expand(text: &str, lookup: Lookup<'_>) -> Result<String, String> {
         let Some((name, after)) = after.split_once('}') else {
             return Err("`${` without a closing `}`".to_owned());
         };
-        let value = lookup(name)
-            .ok_or_else(|| format!("the environment has no variable {name:?}"))?;
+        let value =
+            lookup(name).ok_or_else(|| format!("the environment has no variable {name:?}"))?;
         expanded.push_str(before);
         expanded.push_str(&value);
         rest = after;
@@ -69,8 +69,14 @@ mod tests {
         let cases: [(&str, &[&str]); 6] = [
             ("/bin/calc", &["/bin/calc"]),
             ("  calc  --fast\t-n 3 ", &["calc", "--fast", "-n", "3"]),
-            (r#"calc "two words" 'and $more' "#, &["calc", "two words", "and $more"]),
-            (r#"calc a\ b "q\"q" "x\y" '\'"#, &["calc", "a b", "q\"q", r"x\y", r"\"]),
+            (
+                r#"calc "two words" 'and $more' "#,
+                &["calc", "two words", "and $more"],
+            ),
+            (
+                r#"calc a\ b "q\"q" "x\y" '\'"#,
+                &["calc", "a b", "q\"q", r"x\y", r"\"],
+            ),
             (r#"calc "" a''b"#, &["calc", "", "ab"]),
             ("", &[]),
         ];
@@ -86,7 +92,10 @@ mod tests {
         let lookup = |name: &str| (name == "KEY").then(|| "s3cret${KEY}".to_owned());
         assert_eq!(expand("a ${KEY} $b", &lookup).unwrap(), "a s3cret${KEY} $b");
         let error = expand("${KEY}${NONE}", &lookup).unwrap_err();
-        assert!(error.contains("\"NONE\"") && !error.contains("s3cret"), "{error}");
+        assert!(
+            error.contains("\"NONE\"") && !error.contains("s3cret"),
+            "{error}"
+        );
         assert!(expand("${KEY", &lookup).is_err());
     }
 }
