@@ -45,6 +45,8 @@ impl<R: AsyncRead + Unpin> AsyncRead for Bounded<R> {
             let line = self.line.saturating_add(piece.len());
             if line > self.most {
                 self.overrun.store(true, Ordering::Relaxed);
+                // A reader that fails must not have read anything.
+                buf.set_filled(before);
                 return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
             }
             self.line = if piece.ends_with(b"\n") { 0 } else { line };

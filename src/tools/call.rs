@@ -1,8 +1,6 @@
 //! One call from beginning to end, whatever happens to it: what comes out is always something that
 //! the model can read.
 
-use std::time::Duration;
-
 use deadpool::managed::PoolError;
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
@@ -51,7 +49,7 @@ impl Call {
         };
         let answer = lease.call(request, cancelled).await;
         if let Some(
-            CallError::TimedOut | CallError::Gone | CallError::TooLong(_) | CallError::Abandoned,
+            CallError::TimedOut(_) | CallError::Gone | CallError::TooLong(_) | CallError::Abandoned,
         ) = answer.as_ref().err()
         {
             // Its tool may still be running: nobody else is to meet it.
@@ -96,9 +94,9 @@ impl Call {
             }
             Trouble::Closed => "The call was not made: the worker is stopping.".to_owned(),
             Trouble::Call(CallError::Refused(message)) => message.clone(),
-            Trouble::Call(CallError::TimedOut) => format!(
-                "The tool did not answer within {} and was stopped. It is unknown what it did until then.",
-                seconds(config.timeout.min(self.deadline.left().max(config.timeout)))
+            Trouble::Call(CallError::TimedOut(after)) => format!(
+                "The tool did not answer within {:.1} s and was stopped. It is unknown what it did until then.",
+                after.as_secs_f64()
             ),
             Trouble::Call(CallError::Gone) => {
                 "The tool server stopped during the call. It is unknown what the call did until then.".to_owned()
@@ -136,15 +134,11 @@ impl Trouble {
             Self::Start(_) => "not started",
             Self::Closed => "closed",
             Self::Call(CallError::Refused(_)) => "refused",
-            Self::Call(CallError::TimedOut) => "timeout",
+            Self::Call(CallError::TimedOut(_)) => "timeout",
             Self::Call(CallError::Gone) => "process ended",
             Self::Call(CallError::TooLong(_)) => "answer too long",
             Self::Call(CallError::Settled) => "cancelled",
             Self::Call(CallError::Abandoned) => "cancelled, process given up",
         }
     }
-}
-
-fn seconds(time: Duration) -> String {
-    format!("{} s", time.as_secs())
 }

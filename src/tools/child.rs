@@ -167,11 +167,9 @@ impl Child {
     pub(super) async fn last_words(&self) -> String {
         // What a process said just before it ended may still be in the pipe.
         let read = self.stderr_read.cancelled();
-        if self.ended.is_cancelled() {
-            tokio::time::timeout(Duration::from_millis(200), read)
-                .await
-                .ok();
-        }
+        tokio::time::timeout(Duration::from_millis(200), read)
+            .await
+            .ok();
         let text = self.stderr.text();
         if text.is_empty() {
             text

@@ -11,6 +11,13 @@ const NO_OUTPUT: &str = "(no output)";
 /// Reads the result of `tools/call` (Model Context Protocol, "Tools", tool result), cut at
 /// `max_bytes`.
 pub(super) fn read_result(result: &Value, max_bytes: usize) -> ToolOutcome {
+    // Since the revision of 2026-07-28 a server may want something first: input, or patience.
+    if let Some(kind) = text_of(result, "resultType").filter(|kind| *kind != "complete") {
+        let text = format!(
+            "The tool did not complete: it answered with {kind:?}, which cannot be gone on from here."
+        );
+        return outcome(OutcomeStatus::Failed, text, max_bytes);
+    }
     let failed = result.get("isError").and_then(Value::as_bool) == Some(true);
     let status = if failed {
         OutcomeStatus::Failed
@@ -178,6 +185,9 @@ mod tests {
             (outcome.status, outcome.text.as_str()),
             (OutcomeStatus::Failed, "no such file")
         );
+        let asks = read(&json!({"resultType": "input_required", "inputRequests": {}}));
+        assert_eq!(asks.status, OutcomeStatus::Failed);
+        assert!(asks.text.contains("input_required"), "{}", asks.text);
     }
 
     #[test]

@@ -81,14 +81,14 @@ impl LineSession {
         };
         drop(answer);
         let line = line
-            .map_err(|_elapsed| CallError::TimedOut)?
+            .map_err(|_elapsed| CallError::TimedOut(request.timeout))?
             .ok_or(CallError::Gone)?;
         self.open = true;
+        let complete = line.head.len() == line.whole;
         let text = String::from_utf8_lossy(&line.head).into_owned();
-        Ok(Answer::Text {
-            text,
-            whole: line.whole,
-        })
+        // Bytes that are no text were replaced, which changes the size.
+        let whole = if complete { text.len() } else { line.whole };
+        Ok(Answer::Text { text, whole })
     }
 
     /// Whether the process can still be talked to.

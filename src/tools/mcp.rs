@@ -161,8 +161,8 @@ impl McpSession {
 
     /// Makes one call; `_meta` goes along.
     pub(super) async fn call(&self, request: Request, halt: Halt<'_>) -> Result<Value, CallError> {
-        let outer = request.timeout + OUTER;
-        let options = PeerRequestOptions::with_timeout(request.timeout)
+        let timeout = request.timeout;
+        let options = PeerRequestOptions::with_timeout(timeout)
             .with_meta(RequestMetaObject(MetaObject(request.meta)));
         let params = CallToolRequestParams::new(request.tool).with_arguments(request.arguments);
         let call = ClientRequest::CallToolRequest(CallToolRequest::new(params));
@@ -173,7 +173,10 @@ impl McpSession {
             .await
             .map_err(|error| self.failure(error))?;
         let id = handle.id.clone();
-        let mut answer = Box::pin(tokio::time::timeout(outer, handle.await_response()));
+        let mut answer = Box::pin(tokio::time::timeout(
+            timeout + OUTER,
+            handle.await_response(),
+        ));
         let result = tokio::select! {
             biased;
             result = &mut answer => result,
@@ -191,7 +194,7 @@ impl McpSession {
             Ok(Ok(result)) => serde_json::to_value(result)
                 .map_err(|error| CallError::Refused(format!("The answer cannot be read: {error}"))),
             Ok(Err(error)) => Err(self.failure(error)),
-            Err(_elapsed) => Err(CallError::TimedOut),
+            Err(_elapsed) => Err(CallError::TimedOut(timeout)),
         }
     }
 
@@ -221,8 +224,8 @@ impl McpSession {
     fn failure(&self, error: ServiceError) -> CallError {
         if let ServiceError::McpError(error) = error {
             CallError::Refused(error.message.into_owned())
-        } else if let ServiceError::Timeout { .. } = error {
-            CallError::TimedOut
+        } else if let ServiceError::Timeout { timeout } = error {
+            CallError::TimedOut(timeout)
         } else if self.overrun.load(Ordering::Relaxed) {
             CallError::TooLong(self.max_line)
         } else {

@@ -12,26 +12,27 @@ const HASH_DIGITS: usize = 8;
 
 /// Names for tools given as server (none: no prefix) and the tool's own name, in the same order.
 ///
-/// Cut names end in a hash of the full name, and so do names that would otherwise be the same; the
-/// name of a tool does not depend on the order.
+/// Cut names end in a hash of server and tool, and so do names that would otherwise be the same;
+/// the name of a tool does not depend on the order.
 pub(super) fn assign(tools: &[(Option<&str>, &str)]) -> Vec<String> {
-    let full: Vec<_> = tools
+    let clean: Vec<_> = tools
         .iter()
-        .map(|(server, tool)| full_name(*server, tool))
+        .map(|(server, tool)| clean(&full_name(*server, tool)))
         .collect();
-    let clean: Vec<_> = full.iter().map(|name| clean(name)).collect();
     let mut seen: HashMap<&str, usize> = HashMap::new();
     for name in &clean {
         *seen.entry(name).or_default() += 1;
     }
-    full.iter()
+    tools
+        .iter()
         .zip(&clean)
-        .map(|(full, clean)| {
+        .map(|((server, tool), clean)| {
             let alone = seen.get(clean.as_str()) == Some(&1);
-            if alone && clean.len() <= MAX_BYTES {
+            let short = clean.len() <= MAX_BYTES;
+            if alone && short {
                 clean.clone()
             } else {
-                hashed(full, clean)
+                hashed(*server, tool, clean)
             }
         })
         .collect()
@@ -54,17 +55,24 @@ fn clean(name: &str) -> String {
     }
 }
 
-fn hashed(full: &str, clean: &str) -> String {
-    let digest = Sha256::digest(full.as_bytes());
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+fn hashed(server: Option<&str>, tool: &str, clean: &str) -> String {
+    // Not of the full name, which a tool of a server without prefix may share.
+    let digest = Sha256::digest(format!("{server:?} {tool:?}").as_bytes());
     // Cleaned names are ASCII, so every byte is a character.
     let kept: String = clean.chars().take(MAX_BYTES - HASH_DIGITS - 1).collect();
-    let suffix: String = hex.chars().take(HASH_DIGITS).collect();
-    format!("{kept}_{suffix}")
+    let hash = digest
+        .iter()
+        .take(4)
+        .fold(0_u32, |hash, byte| hash << 8 | u32::from(*byte));
+    format!("{kept}_{hash:0HASH_DIGITS$x}")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
+    use proptest::strategy::Strategy;
+
     use super::*;
 
     #[test]
@@ -81,6 +89,31 @@ mod tests {
         assert_ne!(one[0], one[1]);
         assert!(one[0].starts_with("a_b_") && one[1].starts_with("a_b_"));
         assert_eq!([&one[0], &one[1]], [&other[2], &other[0]]);
+    }
+
+    #[test]
+    fn a_tool_cannot_take_the_name_of_another_servers_tool() {
+        let names = assign(&[(None, "calc__add"), (Some("calc"), "add")]);
+        assert_ne!(names[0], names[1]);
+        assert!(!names.contains(&"calc__add".to_owned()), "{names:?}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn names_are_always_distinct_and_fit_every_model(tools in tools_of_servers()) {
+            let tools: Vec<_> = tools.iter().map(|(server, tool)| (server.as_deref(), &tool[..])).collect();
+            let names = assign(&tools);
+            let distinct: HashSet<_> = names.iter().collect();
+            proptest::prop_assert_eq!(distinct.len(), tools.len());
+            for name in &names {
+                proptest::prop_assert!((1..=64).contains(&name.len()) && clean(name) == *name, "{}", name);
+            }
+        }
+    }
+
+    fn tools_of_servers() -> impl Strategy<Value = HashSet<(Option<String>, String)>> {
+        let server = proptest::option::of("[ab_]{1,3}");
+        proptest::collection::hash_set((server, "([ab_.é]{0,4}|[ab]{60,70})"), 0..40)
     }
 
     #[test]

@@ -9,10 +9,10 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::child::{Child, Vitals};
+use super::core::Core;
 use super::error::StartError;
 use super::line::LineSession;
 use super::mcp::{Era, McpSession, Pipes};
-use super::server::Core;
 use super::session::{Answer, CallError, Halt, Request, Session};
 use crate::config::{PoolConfig, Protocol};
 

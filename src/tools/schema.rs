@@ -35,7 +35,7 @@ impl Schema {
             None | Some(Value::Null) => Map::new(),
             Some(_) => return Err("its schema is no object".to_owned()),
         };
-        if root.get("type").is_some_and(|kind| kind != "object") {
+        if !root.get("type").is_none_or(is_object) {
             return Err("its schema is not of an object".to_owned());
         }
         if !root.values().all(|value| is_shallow(value, MAX_DEPTH)) {
@@ -113,6 +113,14 @@ impl Schema {
     }
 }
 
+/// Whether a schema's `type` lets objects through.
+fn is_object(kind: &Value) -> bool {
+    kind == "object"
+        || kind
+            .as_array()
+            .is_some_and(|kinds| kinds.iter().any(|kind| kind == "object"))
+}
+
 fn is_shallow(value: &Value, levels: usize) -> bool {
     let Some(below) = levels.checked_sub(1) else {
         return false;
@@ -148,6 +156,7 @@ mod tests {
         let shown = |given| serde_json::from_str::<Value>(schema(given).shown.get()).unwrap();
         let bare = json!({"type": "object", "properties": {}});
         assert_eq!(shown(json!({})), bare);
+        assert_eq!(shown(json!({"type": ["object", "null"]})), bare);
         assert_eq!(
             shown(
                 json!({"$schema": "http://json-schema.org/draft-07/schema#", "properties": null})

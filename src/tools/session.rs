@@ -54,8 +54,8 @@ pub(super) enum CallError {
     #[error("{0}")]
     Refused(String),
     /// The time ran out; the tool may still be running.
-    #[error("no answer in time")]
-    TimedOut,
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
     /// The process ended or closed its pipes.
     #[error("the process ended")]
     Gone,

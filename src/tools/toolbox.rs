@@ -3,7 +3,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::join_all;
-use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
@@ -12,15 +11,12 @@ use super::call::Call;
 use super::catalogue::{Catalogue, Offer, Selection};
 use super::child::Nursery;
 use super::content;
+use super::core::ServerState;
 use super::error::ToolsError;
-use super::server::{Server, ServerState};
+use super::invocation::{Invocation, unknown_tool};
+use super::server::Server;
 use crate::chat::{OutcomeStatus, ToolOutcome};
-use crate::clock::Deadline;
 use crate::config::ToolsConfig;
-use crate::ids::{ConversationId, JobId, UserId};
-
-/// How many names an unknown one is answered with.
-const MAX_SUGGESTIONS: usize = 50;
 
 /// All tool servers of a worker. A clone is the same toolbox.
 #[derive(Clone, Debug)]
@@ -42,32 +38,6 @@ struct Known {
     catalogue: Arc<Catalogue>,
     /// The offer to jobs that choose nothing.
     offer: Option<Arc<Offer>>,
-}
-
-/// One call as the model asks for it.
-#[derive(Clone, Copy, Debug)]
-pub struct Invocation<'a> {
-    /// The tool's name as the model says it.
-    pub tool: &'a str,
-    /// The arguments as the model wrote them.
-    pub arguments: &'a str,
-    /// On whose behalf.
-    pub meta: CallMeta<'a>,
-    /// When the call is given up; waiting for a free process counts.
-    pub deadline: Deadline,
-}
-
-/// On whose behalf a call is made; it goes to the server in `_meta`.
-#[derive(Clone, Copy, Debug)]
-pub struct CallMeta<'a> {
-    /// The job.
-    pub job_id: JobId,
-    /// Its user.
-    pub user_id: &'a UserId,
-    /// Its conversation.
-    pub conversation_id: ConversationId,
-    /// The same for every repeat of this call: `<job>/<iteration>/<position>`.
-    pub idempotency_key: &'a str,
 }
 
 /// How a tool server does.
@@ -123,7 +93,7 @@ impl Toolbox {
     /// or a glob cannot be read.
     pub async fn offer(&self, selection: &Selection<'_>) -> Result<Arc<Offer>, ToolsError> {
         let wanted = self.wanted(selection)?;
-        join_all(wanted.iter().map(|server| server.first_start())).await;
+        join_all(wanted.iter().map(|server| server.core().first_start())).await;
         let known = self.known();
         let missing = missing(&wanted, selection)?;
         let plain =
@@ -175,7 +145,7 @@ impl Toolbox {
             server: server.clone(),
             tool: route.tool.name.clone(),
             arguments,
-            meta: meta(&invocation.meta),
+            meta: invocation.meta.to_json(),
             retry: route.retry(),
             deadline: invocation.deadline,
         };
@@ -242,7 +212,7 @@ impl Toolbox {
             .0
             .servers
             .iter()
-            .filter(|server| server.state() == ServerState::Ready)
+            .filter(|server| server.core().state() == ServerState::Ready)
             .filter_map(|server| Some((server.core().config(), server.core().listing()?)))
             .collect();
         let fresh = Known {
@@ -260,7 +230,7 @@ fn missing(wanted: &[&Server], selection: &Selection<'_>) -> Result<Vec<String>,
     let mut missing = Vec::new();
     for server in wanted {
         let config = server.core().config();
-        let reason = match server.state() {
+        let reason = match server.core().state() {
             ServerState::Ready => continue,
             ServerState::Starting => "it has not started in time".to_owned(),
             ServerState::Down { reason } => reason,
@@ -274,38 +244,4 @@ fn missing(wanted: &[&Server], selection: &Selection<'_>) -> Result<Vec<String>,
         missing.push(config.name.clone());
     }
     Ok(missing)
-}
-
-fn unknown_tool(offer: &Offer, name: &str) -> String {
-    let specs = offer.specs();
-    let name: String = name.chars().take(64).collect();
-    if specs.is_empty() {
-        return format!("There is no tool {name:?}: no tools are available.");
-    }
-    let names: Vec<_> = specs
-        .iter()
-        .map(|spec| &spec.name[..])
-        .take(MAX_SUGGESTIONS)
-        .collect();
-    let more = if specs.len() > names.len() {
-        ", and more"
-    } else {
-        ""
-    };
-    format!(
-        "There is no tool {name:?}. Available: {}{more}.",
-        names.join(", ")
-    )
-}
-
-fn meta(meta: &CallMeta<'_>) -> Map<String, Value> {
-    [
-        ("chat-worker/jobId", json!(meta.job_id)),
-        ("chat-worker/userId", json!(meta.user_id)),
-        ("chat-worker/conversationId", json!(meta.conversation_id)),
-        ("chat-worker/idempotencyKey", json!(meta.idempotency_key)),
-    ]
-    .into_iter()
-    .map(|(key, value)| (key.to_owned(), value))
-    .collect()
 }

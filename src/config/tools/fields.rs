@@ -38,21 +38,21 @@ impl<'de> Deserialize<'de> for Members {
 /// [`Fields::finish`] notes what nobody asked for.
 pub(super) struct Fields<'p> {
     pointer: String,
-    fields: Map<String, Value>,
+    members: Map<String, Value>,
     problems: &'p mut Problems,
 }
 
 impl<'p> Fields<'p> {
     pub(super) fn new(pointer: String, value: Value, problems: &'p mut Problems) -> Self {
-        let fields = if let Value::Object(fields) = value {
-            fields
+        let members = if let Value::Object(members) = value {
+            members
         } else {
             problems.note(SETTING, format!("{pointer}: expected an object"));
             Map::new()
         };
         Self {
             pointer,
-            fields,
+            members,
             problems,
         }
     }
@@ -74,7 +74,7 @@ impl<'p> Fields<'p> {
 
     /// The field as it stands; a null is as good as none.
     pub(super) fn take(&mut self, field: &str) -> Option<Value> {
-        self.fields.remove(field).filter(|value| !value.is_null())
+        self.members.remove(field).filter(|value| !value.is_null())
     }
 
     pub(super) fn text(&mut self, field: &str) -> Option<String> {
@@ -122,7 +122,7 @@ impl<'p> Fields<'p> {
 
     /// Notes every field that was not taken.
     pub(super) fn finish(mut self) {
-        for field in std::mem::take(&mut self.fields).keys() {
+        for field in std::mem::take(&mut self.members).keys() {
             self.note(&escape(field), "unknown field");
         }
     }

@@ -4,11 +4,12 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::super::{Lookup, Problems, Secret};
+use super::defaults::Defaults;
 use super::fields::{Fields, Members, escape};
 use super::words::expand;
 use super::{
-    Defaults, LEAST_RESULT_BYTES, MOST_RESULT_BYTES, OnInterrupt, Protocol, ServerConfig,
-    Transport, parse_isolation,
+    LEAST_RESULT_BYTES, MOST_RESULT_BYTES, OnInterrupt, Protocol, ServerConfig, Transport,
+    parse_isolation,
 };
 
 const SETTING: &str = "MCP_CONFIG";
@@ -119,7 +120,7 @@ fn parse_server(
     }
     fields.choice("type", &[("stdio", ())]);
     let transport = parse_transport(&mut fields, defaults, lookup);
-    let mut server = defaults.server(name, transport?);
+    let mut server = defaults.server(name, transport);
     let protocols = [("mcp", Protocol::Mcp), ("line", Protocol::Line)];
     if let Some(protocol) = fields.choice("protocol", &protocols) {
         server.protocol = protocol;
@@ -132,11 +133,7 @@ fn parse_server(
     Some(server)
 }
 
-fn parse_transport(
-    fields: &mut Fields<'_>,
-    defaults: &Defaults,
-    lookup: Lookup<'_>,
-) -> Option<Transport> {
+fn parse_transport(fields: &mut Fields<'_>, defaults: &Defaults, lookup: Lookup<'_>) -> Transport {
     let command = fields.text("command").unwrap_or_default();
     if command.trim().is_empty() {
         fields.note("command", "expected the program to start");
@@ -152,12 +149,12 @@ fn parse_transport(
     let cwd = cwd.map(|cwd| expanded("cwd", &cwd, fields, lookup).into());
     let mut env = defaults.env.clone();
     env.extend(parse_env(fields, lookup));
-    Some(Transport::Stdio {
+    Transport::Stdio {
         command,
         args,
         env,
         cwd,
-    })
+    }
 }
 
 fn parse_env(fields: &mut Fields<'_>, lookup: Lookup<'_>) -> BTreeMap<String, Secret> {

@@ -1,5 +1,6 @@
 //! Which tool servers there are: the settings, and the file that they may name.
 
+mod defaults;
 mod fields;
 mod file;
 mod words;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Lookup, Problems, Secret};
+use defaults::{Defaults, inherited};
 
 /// Which tool servers there are, as text.
 #[derive(Clone, Debug, clap::Args)]
@@ -197,52 +199,10 @@ const DEFAULT_NAME: &str = "default";
 /// Room for the mark of a cut, and a little more.
 const LEAST_RESULT_BYTES: usize = 256;
 const MOST_RESULT_BYTES: usize = 64 * 1024 * 1024;
-/// What a child may see of this process's environment: enough to find programs and to print, and
-/// no secret.
-const INHERITED: [&str; 5] = ["PATH", "HOME", "LANG", "TMPDIR", "TERM"];
-
-/// What holds where a server does not say.
-struct Defaults {
-    isolation: Isolation,
-    max_result_bytes: usize,
-    env: BTreeMap<String, Secret>,
-}
-
-impl Defaults {
-    fn server(&self, name: &str, transport: Transport) -> ServerConfig {
-        ServerConfig {
-            name: name.to_owned(),
-            prefixed: true,
-            transport,
-            protocol: Protocol::Mcp,
-            pool: PoolConfig {
-                size: 4,
-                isolation: self.isolation,
-                max_calls: None,
-                max_age: None,
-            },
-            timeout: Duration::from_secs(60),
-            start_timeout: Duration::from_secs(30),
-            required: false,
-            max_result_bytes: self.max_result_bytes,
-            allow: Vec::new(),
-            deny: Vec::new(),
-            on_interrupt: OnInterrupt::Tell,
-        }
-    }
-}
-
 fn given(setting: Option<&String>) -> Option<&str> {
     setting
         .map(|text| text.trim())
         .filter(|text| !text.is_empty())
-}
-
-fn inherited(lookup: Lookup<'_>) -> BTreeMap<String, Secret> {
-    INHERITED
-        .into_iter()
-        .filter_map(|name| Some((name.to_owned(), Secret::new(lookup(name)?))))
-        .collect()
 }
 
 fn parse_path(text: &str, defaults: &Defaults, problems: &mut Problems) -> Option<ServerConfig> {

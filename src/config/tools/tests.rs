@@ -87,7 +87,7 @@ fn a_server_of_the_file_has_all_its_additions() {
     assert!(server.prefixed && server.required);
     assert_eq!(server.protocol, Protocol::Line);
     assert_eq!((server.pool.size, server.pool.max_calls), (2, Some(10)));
-    assert_eq!(server.pool.max_age, Some(Duration::from_secs(60)));
+    assert_eq!(server.pool.max_age, Some(Duration::from_mins(1)));
     assert_eq!(
         (server.timeout.as_secs(), server.start_timeout.as_secs()),
         (5, 6)

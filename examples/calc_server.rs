@@ -1,0 +1,273 @@
+//! A small tool server over stdio for tests and demonstrations: sums, and everything that can go
+//! wrong with a tool.
+//!
+//! Settings, all optional, from the environment: `CALC_LOG` (the file that `append` writes to and
+//! where calls that sleep, are cancelled or end the server leave a line), `CALC_START_LOG` (gets a line with the process id at each
+//! start), `CALC_REFUSE` (as long as this file exists, the server ends at once with an error),
+//! `CALC_ERA=modern` (no `initialize`, only `server/discover`).
+
+use std::borrow::Cow;
+use std::fmt::Display;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ErrorData,
+    Implementation, JsonObject, ListToolsResult, PaginatedRequestParams, ProtocolVersion,
+    ServerCapabilities, ServerConfig, Tool, ToolAnnotations,
+};
+use rmcp::service::{RequestContext, RoleServer};
+use rmcp::{ServerHandler, ServiceExt as _};
+use serde_json::{Value, json};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    if let Some(path) = setting("CALC_START_LOG") {
+        append_line(&path, &std::process::id().to_string())?;
+    }
+    if setting("CALC_REFUSE").is_some_and(|path| std::path::Path::new(&path).exists()) {
+        return Err("calc is told to refuse to start".into());
+    }
+    let service = Calc::default()
+        .serve(rmcp::transport::stdio_pipes())
+        .await?;
+    service.waiting().await?;
+    Ok(())
+}
+
+/// The tools that were learnt since the start, by name.
+#[derive(Default)]
+struct Calc {
+    learnt: Mutex<Vec<String>>,
+}
+
+impl ServerHandler for Calc {
+    fn get_info(&self) -> ServerConfig {
+        let capabilities = ServerCapabilities::builder()
+            .enable_tools()
+            .enable_tool_list_changed()
+            .build();
+        ServerConfig::new(capabilities).with_server_info(Implementation::new("calc", "1"))
+    }
+
+    fn supported_protocol_versions(&self) -> Cow<'static, [ProtocolVersion]> {
+        if setting("CALC_ERA").as_deref() == Some("modern") {
+            Cow::Borrowed(&[ProtocolVersion::V_2026_07_28])
+        } else {
+            Cow::Borrowed(ProtocolVersion::KNOWN_VERSIONS)
+        }
+    }
+
+    async fn list_tools(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        let mut tools = tools();
+        let learnt = self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
+        tools.extend(
+            learnt
+                .iter()
+                .map(|name| tool(name, "Learnt since the start", &json!({}))),
+        );
+        Ok(ListToolsResult::with_all_items(tools))
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let arguments = request.arguments.unwrap_or_default();
+        let result = match request.name.as_ref() {
+            "add" => said(number(&arguments, "a") + number(&arguments, "b")),
+            "multiply" => said(number(&arguments, "a") * number(&arguments, "b")),
+            "fail" => CallToolResult::error(vec![ContentBlock::text("it failed, as it should")]),
+            "sleep" => sleep(&arguments, &context).await,
+            "big" => said("x".repeat(whole(&arguments, "bytes"))),
+            "die" => die(),
+            "append" => append(&arguments),
+            "echo_meta" => said(json!(context.meta)),
+            "pid" => said(std::process::id()),
+            "env" => said(names_of_variables()),
+            "orphan" => orphan(),
+            "learn" => {
+                let name = text(&arguments, "name");
+                self.learnt
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(name);
+                // The list is read again anyway when the next process starts.
+                context.peer.notify_tool_list_changed().await.ok();
+                said("learnt")
+            }
+            other => return Err(ErrorData::invalid_params(format!("no tool {other}"), None)),
+        };
+        Ok(result.into())
+    }
+}
+
+fn tools() -> Vec<Tool> {
+    let sum = json!({"a": {"type": "number"}, "b": {"type": "number"}});
+    let safe = || ToolAnnotations::new().read_only(true).idempotent(true);
+    vec![
+        tool("add", "Adds two numbers", &sum).annotate(safe()),
+        tool("multiply", "Multiplies two numbers", &sum).annotate(safe()),
+        tool("fail", "Always fails", &json!({})),
+        tool(
+            "sleep",
+            "Takes its time",
+            &json!({"ms": {"type": "integer"}}),
+        ),
+        tool("big", "Says a lot", &json!({"bytes": {"type": "integer"}})),
+        tool("die", "Ends the server during the call", &json!({})),
+        optional(
+            "append",
+            "Appends a line to CALC_LOG",
+            &json!({"line": {"type": "string"}}),
+        ),
+        tool("echo_meta", "Says the call's _meta", &json!({})),
+        tool("pid", "Says the server's process id", &json!({})),
+        tool(
+            "env",
+            "Says the names of the server's variables",
+            &json!({}),
+        ),
+        tool(
+            "orphan",
+            "Starts a process that holds the server's pipes, and ends",
+            &json!({}),
+        ),
+        tool(
+            "learn",
+            "Learns a tool of this name",
+            &json!({"name": {"type": "string"}}),
+        ),
+    ]
+}
+
+/// A tool that needs all of `properties`.
+fn tool(name: &str, description: &str, properties: &Value) -> Tool {
+    let required: Vec<_> = properties
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(name, _)| name)
+        .collect();
+    let schema = json!({"type": "object", "properties": properties, "required": required});
+    Tool::new(name.to_owned(), description.to_owned(), object(schema))
+}
+
+fn optional(name: &str, description: &str, properties: &Value) -> Tool {
+    let schema = json!({"type": "object", "properties": properties});
+    Tool::new(name.to_owned(), description.to_owned(), object(schema))
+}
+
+fn object(value: Value) -> JsonObject {
+    if let Value::Object(object) = value {
+        object
+    } else {
+        JsonObject::new()
+    }
+}
+
+fn said(text: impl Display) -> CallToolResult {
+    CallToolResult::success(vec![ContentBlock::text(text.to_string())])
+}
+
+async fn sleep(arguments: &JsonObject, context: &RequestContext<RoleServer>) -> CallToolResult {
+    let ms = u64::try_from(whole(arguments, "ms")).unwrap_or(u64::MAX);
+    note("sleeping");
+    tokio::select! {
+        () = tokio::time::sleep(Duration::from_millis(ms)) => said(format!("slept {ms} ms")),
+        () = context.ct.cancelled() => {
+            note("cancelled");
+            said("cancelled")
+        }
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "to end in the middle of a call is this tool's purpose"
+)]
+fn die() -> CallToolResult {
+    note("died");
+    std::process::exit(7)
+}
+
+/// Leaves a process behind that keeps the pipes open, as a shell around a server may.
+fn orphan() -> CallToolResult {
+    match std::process::Command::new("sleep").arg("600").spawn() {
+        Ok(child) => {
+            note(&child.id().to_string());
+            die()
+        }
+        Err(error) => CallToolResult::error(vec![ContentBlock::text(error.to_string())]),
+    }
+}
+
+fn append(arguments: &JsonObject) -> CallToolResult {
+    let Some(path) = setting("CALC_LOG") else {
+        return CallToolResult::error(vec![ContentBlock::text("CALC_LOG is not set")]);
+    };
+    match append_line(&path, &text(arguments, "line")) {
+        Ok(()) => said("appended"),
+        Err(error) => CallToolResult::error(vec![ContentBlock::text(error.to_string())]),
+    }
+}
+
+/// Leaves a line in `CALC_LOG`, if there is one.
+fn note(line: &str) {
+    if let Some(path) = setting("CALC_LOG") {
+        append_line(&path, line).ok();
+    }
+}
+
+/// One write, so that lines of several processes do not mix.
+fn append_line(path: &str, line: &str) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+    file.write_all(format!("{line}\n").as_bytes())
+}
+
+fn number(arguments: &JsonObject, name: &str) -> f64 {
+    arguments
+        .get(name)
+        .and_then(Value::as_f64)
+        .unwrap_or(f64::NAN)
+}
+
+fn whole(arguments: &JsonObject, name: &str) -> usize {
+    let number = arguments.get(name).and_then(Value::as_u64);
+    number
+        .and_then(|number| usize::try_from(number).ok())
+        .unwrap_or(0)
+}
+
+fn text(arguments: &JsonObject, name: &str) -> String {
+    arguments
+        .get(name)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a program of its own, with settings of its own"
+)]
+fn setting(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "to say what it can see is this tool's purpose"
+)]
+fn names_of_variables() -> String {
+    let mut names: Vec<_> = std::env::vars().map(|(name, _)| name).collect();
+    names.sort();
+    names.join(" ")
+}

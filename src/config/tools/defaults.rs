@@ -1,0 +1,49 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::super::{Lookup, Secret};
+use super::{Isolation, OnInterrupt, PoolConfig, Protocol, ServerConfig, Transport};
+
+/// What a child may see of this process's environment: enough to find programs and to print, and
+/// no secret.
+const INHERITED: [&str; 5] = ["PATH", "HOME", "LANG", "TMPDIR", "TERM"];
+
+/// What holds where a server does not say.
+pub(super) struct Defaults {
+    pub(super) isolation: Isolation,
+    pub(super) max_result_bytes: usize,
+    pub(super) env: BTreeMap<String, Secret>,
+}
+
+impl Defaults {
+    /// A server with nothing but its name and how it is reached.
+    pub(super) fn server(&self, name: &str, transport: Transport) -> ServerConfig {
+        ServerConfig {
+            name: name.to_owned(),
+            prefixed: true,
+            transport,
+            protocol: Protocol::Mcp,
+            pool: PoolConfig {
+                size: 4,
+                isolation: self.isolation,
+                max_calls: None,
+                max_age: None,
+            },
+            timeout: Duration::from_mins(1),
+            start_timeout: Duration::from_secs(30),
+            required: false,
+            max_result_bytes: self.max_result_bytes,
+            allow: Vec::new(),
+            deny: Vec::new(),
+            on_interrupt: OnInterrupt::Tell,
+        }
+    }
+}
+
+/// What every child gets.
+pub(super) fn inherited(lookup: Lookup<'_>) -> BTreeMap<String, Secret> {
+    INHERITED
+        .into_iter()
+        .filter_map(|name| Some((name.to_owned(), Secret::new(lookup(name)?))))
+        .collect()
+}

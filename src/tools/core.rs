@@ -1,0 +1,215 @@
+//! What is known of one tool server, and how its processes are started: one after the other as long
+//! as they fail, later and later.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::sync::{Notify, watch};
+
+use super::breaker::{Breaker, Turn};
+use super::child::{Nursery, Vitals};
+use super::error::StartError;
+use super::listing::Listing;
+use super::mcp::Era;
+use super::process::Process;
+use crate::config::ServerConfig;
+
+/// Whether a server's tools can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerState {
+    /// Its first process is being started.
+    Starting,
+    /// At least one process has started, and no later start failed since.
+    Ready,
+    /// It has no process, and the last start failed.
+    Down {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What the pool and the keeper share.
+#[derive(Debug)]
+pub(super) struct Core {
+    config: ServerConfig,
+    nursery: Nursery,
+    vitals: Arc<Vitals>,
+    changed: Arc<Notify>,
+    state: watch::Sender<ServerState>,
+    listing: Mutex<Option<Arc<Listing>>>,
+    /// Grows whenever what jobs may be offered changes; one number for all servers.
+    version: Arc<AtomicU64>,
+    breaker: Mutex<Breaker>,
+    /// Held by the one that starts a process of a server that failed to start.
+    trying: tokio::sync::Mutex<()>,
+    discovers: AtomicBool,
+}
+
+impl Core {
+    /// What is known before the first start: nothing.
+    pub(super) fn new(config: &ServerConfig, nursery: &Nursery, version: &Arc<AtomicU64>) -> Self {
+        Self {
+            config: config.clone(),
+            nursery: nursery.clone(),
+            vitals: Arc::default(),
+            changed: Arc::default(),
+            state: watch::Sender::new(ServerState::Starting),
+            listing: Mutex::default(),
+            version: Arc::clone(version),
+            breaker: Mutex::default(),
+            trying: tokio::sync::Mutex::default(),
+            discovers: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn state(&self) -> ServerState {
+        self.state.borrow().clone()
+    }
+
+    /// Waits until the first start has succeeded or failed, at most as long as a start may take.
+    pub(super) async fn first_start(&self) {
+        if *self.state.borrow() != ServerState::Starting {
+            return;
+        }
+        let mut state = self.state.subscribe();
+        let started = state.wait_for(|state| *state != ServerState::Starting);
+        // Who asks later finds the state.
+        tokio::time::timeout(self.config.start_timeout, started)
+            .await
+            .ok();
+    }
+
+    /// How long until the next try to start a process.
+    pub(super) fn rest(&self) -> Duration {
+        self.lock_breaker().left(Instant::now())
+    }
+
+    pub(super) fn config(&self) -> &ServerConfig {
+        &self.config
+    }
+
+    pub(super) fn nursery(&self) -> &Nursery {
+        &self.nursery
+    }
+
+    pub(super) fn vitals(&self) -> &Arc<Vitals> {
+        &self.vitals
+    }
+
+    pub(super) fn changed(&self) -> Arc<Notify> {
+        Arc::clone(&self.changed)
+    }
+
+    /// Starts a process when the breaker lets it, and keeps the books about it.
+    pub(super) async fn start_process(&self) -> Result<Process, StartError> {
+        let _turn = self.turn().await?;
+        match Box::pin(self.start_in_some_era()).await {
+            Ok((process, tools)) => {
+                self.lock_breaker().succeeded();
+                self.learn(tools, Learnt::AtStart);
+                Ok(process)
+            }
+            Err(error) => {
+                self.note_failure(&error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits for the turn to start a process. As long as starts fail they are made one by one.
+    async fn turn(&self) -> Result<Option<tokio::sync::MutexGuard<'_, ()>>, StartError> {
+        let mut turn = None;
+        loop {
+            let failing = self.lock_breaker().is_failing();
+            if failing && turn.is_none() {
+                turn = Some(self.trying.lock().await);
+                continue;
+            }
+            let told = self
+                .lock_breaker()
+                .ask(Instant::now(), self.config.start_timeout);
+            match told {
+                Turn::Go => return Ok(turn),
+                Turn::Wait(left) => tokio::time::sleep(left).await,
+                Turn::Refuse(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Servers of either era refuse the other's handshake, some by ending; what worked is remembered.
+    async fn start_in_some_era(&self) -> Result<(Process, Vec<Value>), StartError> {
+        let discovers = self.discovers.load(Ordering::Relaxed);
+        let era = |discovers| {
+            if discovers {
+                Era::Discovery
+            } else {
+                Era::Handshake
+            }
+        };
+        match Process::start(self, era(discovers)).await {
+            Err(refused @ StartError::Refused(_)) => {
+                let other = Process::start(self, era(!discovers)).await;
+                // Where neither works, the first refusal tells more.
+                let started = other.map_err(|_error| refused)?;
+                self.discovers.store(!discovers, Ordering::Relaxed);
+                Ok(started)
+            }
+            started => started,
+        }
+    }
+
+    fn note_failure(&self, error: &StartError) {
+        let (server, reason) = (&self.config.name, error.to_string());
+        tracing::warn!(tool.server = server, reason, "a tool server did not start");
+        self.lock_breaker()
+            .failed(Instant::now(), &reason, fastrand::f64());
+        if self.vitals.ready.load(Ordering::Relaxed) == 0 {
+            let down = ServerState::Down { reason };
+            self.state.send_replace(down);
+            self.version.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// Takes a list of tools in.
+    pub(super) fn learn(&self, source: Vec<Value>, when: Learnt) {
+        let mut listing = self.listing.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = listing
+            .as_ref()
+            .is_some_and(|listing| listing.is_of(&source));
+        let ready = *self.state.borrow() == ServerState::Ready;
+        if known && ready {
+            return;
+        }
+        if !known && ready && when == Learnt::AtStart && listing.is_some() {
+            // Some servers list more once they have been running for a moment: look again then.
+            self.changed.notify_one();
+            return;
+        }
+        if !known {
+            *listing = Some(Arc::new(Listing::read(&self.config.name, source)));
+        }
+        drop(listing);
+        self.state.send_replace(ServerState::Ready);
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    pub(super) fn listing(&self) -> Option<Arc<Listing>> {
+        let listing = self.listing.lock().unwrap_or_else(PoisonError::into_inner);
+        listing.as_ref().map(Arc::clone)
+    }
+
+    fn lock_breaker(&self) -> std::sync::MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// When a list of tools was read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Learnt {
+    /// Before the process was first called.
+    AtStart,
+    /// When its server said that its tools changed.
+    Later,
+}

@@ -1,0 +1,240 @@
+use std::time::{Duration, Instant};
+
+use chat_worker::chat::OutcomeStatus;
+use chat_worker::config::OnInterrupt;
+use chat_worker::tools::ServerState;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::harness::{Lines, Tools, calc, eventually, runs, server, with_env};
+
+#[tokio::test]
+async fn a_call_that_takes_too_long_fails_and_its_process_is_ended() {
+    let mut server = calc();
+    server.timeout = Duration::from_millis(200);
+    let tools = Tools::start([server]);
+    let pid = tools.pid().await;
+    let outcome = tools.call("calc__sleep", r#"{"ms": 600000}"#).await;
+    assert_eq!(outcome.status, OutcomeStatus::Failed);
+    assert!(
+        outcome.text.contains("did not answer") && outcome.text.contains("unknown"),
+        "{outcome:?}"
+    );
+    eventually("the end of the process", async || {
+        (!runs(pid)).then_some(())
+    })
+    .await;
+    assert_ne!(tools.pid().await, pid);
+    tools.end().await;
+}
+
+#[tokio::test]
+async fn the_deadline_of_a_call_ends_it_before_its_timeout() {
+    let tools = Tools::start([calc()]);
+    let offer = tools.offer().await;
+    let start = Instant::now();
+    let arguments = r#"{"ms": 600000}"#;
+    let outcome = tools
+        .call_within(&offer, "calc__sleep", arguments, Duration::from_millis(200))
+        .await;
+    assert_eq!(outcome.status, OutcomeStatus::Failed);
+    assert!(
+        start.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        start.elapsed()
+    );
+    tools.end().await;
+}
+
+#[tokio::test]
+async fn a_process_that_reads_nothing_cannot_hold_a_call() {
+    let mut server = calc();
+    server.timeout = Duration::from_millis(200);
+    let tools = Tools::start([server]);
+    let pid = tools.pid().await;
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::STOP).unwrap();
+    // More than a pipe holds, so that the write itself hangs.
+    let arguments = format!(r#"{{"line": "{}"}}"#, "x".repeat(300_000));
+    let outcome = tools.call("calc__append", &arguments).await;
+    assert_eq!(outcome.status, OutcomeStatus::Failed);
+    assert!(outcome.text.contains("did not answer"), "{outcome:?}");
+    eventually("the end of the stopped process", async || {
+        (!runs(pid)).then_some(())
+    })
+    .await;
+    tools.end().await;
+}
+
+#[tokio::test]
+async fn a_server_that_dies_during_a_call_fails_the_call_and_serves_the_next() {
+    let log = Lines::new();
+    let tools = Tools::start([with_env(calc(), "CALC_LOG", log.path())]);
+    let outcome = tools.call("calc__die", "").await;
+    assert_eq!(outcome.status, OutcomeStatus::Failed);
+    assert!(
+        outcome.text.contains("stopped during the call") && outcome.text.contains("unknown"),
+        "{outcome:?}"
+    );
+    assert_eq!(
+        log.read(),
+        ["died"],
+        "a call that is not safe to repeat was repeated"
+    );
+    assert_eq!(
+        tools.call("calc__add", r#"{"a": 1, "b": 1}"#).await.text,
+        "2"
+    );
+    tools.end().await;
+}
+
+#[tokio::test]
+async fn a_call_that_is_safe_to_repeat_is_repeated_once_when_its_process_dies() {
+    let log = Lines::new();
+    let mut server = with_env(calc(), "CALC_LOG", log.path());
+    server.on_interrupt = OnInterrupt::Retry;
+    let tools = Tools::start([server]);
+    let outcome = tools.call("calc__die", "").await;
+    assert_eq!(outcome.status, OutcomeStatus::Failed);
+    assert_eq!(log.read(), ["died", "died"]);
+    tools.end().await;
+}
+
+#[tokio::test]
+async fn the_end_of_a_process_is_noticed_though_what_it_started_holds_its_pipes() {
+    let log = Lines::new();
+    let tools = Tools::start([with_env(calc(), "CALC_LOG", log.path())]);
+    let start = Instant::now();
+    let outcome = tools.call("calc__orphan", "").await;
+    assert_eq!(outcome.status, OutcomeStatus::Failed);
+    assert!(
+        start.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        start.elapsed()
+    );
+    let orphan: i32 = log.read()[0].parse().unwrap();
+    eventually("the end of the orphan", async || {
+        (!runs(orphan)).then_some(())
+    })
+    .await;
+    tools.end().await;
+}
+
+#[tokio::test]
+async fn a_call_that_nobody_waits_for_is_cancelled_at_the_server() {
+    let log = Lines::new();
+    let tools = Tools::start([with_env(calc(), "CALC_LOG", log.path())]);
+    let offer = tools.offer().await;
+    {
+        let call = tools.call_of(&offer, "calc__sleep", r#"{"ms": 600000}"#);
+        tokio::select! {
+            outcome = call => panic!("it ended by itself: {outcome:?}"),
+            () = log.wait_for("sleeping") => {}
+        }
+    }
+    log.wait_for("cancelled").await;
+    assert_eq!(
+        tools.call("calc__add", r#"{"a": 1, "b": 1}"#).await.text,
+        "2"
+    );
+    tools.end().await;
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_to_start_says_why_and_comes_back_by_itself() {
+    let refuse = Lines::new();
+    let tools = Tools::start([with_env(calc(), "CALC_REFUSE", refuse.path())]);
+    assert_eq!(tools.offer().await.missing(), ["calc"]);
+    let ServerState::Down { reason } = tools.health().state else {
+        panic!("it is not down: {:?}", tools.health());
+    };
+    assert!(
+        reason.contains("calc is told to refuse to start"),
+        "{reason}"
+    );
+    drop(refuse);
+    eventually("the server", async || {
+        tools.offer().await.missing().is_empty().then_some(())
+    })
+    .await;
+    assert_eq!(
+        tools.call("calc__add", r#"{"a": 1, "b": 1}"#).await.text,
+        "2"
+    );
+    tools.end().await;
+}
+
+#[tokio::test]
+async fn after_repeated_failures_calls_are_answered_at_once() {
+    let refuse = tempfile::tempdir().unwrap();
+    let flag = refuse.path().join("refuse");
+    let tools = Tools::start([with_env(calc(), "CALC_REFUSE", flag.to_str().unwrap())]);
+    let offer = tools.offer().await;
+    let pid = tools.pid().await;
+    std::fs::write(&flag, "").unwrap();
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    let told = eventually("an open breaker", async || {
+        let outcome = tools
+            .call_of(&offer, "calc__add", r#"{"a": 1, "b": 1}"#)
+            .await;
+        outcome
+            .text
+            .contains("the next try is in")
+            .then_some(outcome)
+    });
+    let outcome = told.await;
+    assert_eq!(outcome.status, OutcomeStatus::Failed);
+    assert!(
+        outcome.text.contains("failed to start 3 times"),
+        "{outcome:?}"
+    );
+    assert!(
+        outcome.text.contains("calc is told to refuse to start"),
+        "{outcome:?}"
+    );
+    tools.end().await;
+}
+
+#[tokio::test]
+async fn a_server_that_never_shakes_hands_is_given_up_and_quoted() {
+    let mut mute = server(
+        "mute",
+        "sh",
+        &[
+            "-c",
+            "echo this is no MCP; echo cannot find my key >&2; cat >/dev/null",
+        ],
+    );
+    mute.start_timeout = Duration::from_secs(1);
+    let tools = Tools::start([mute]);
+    assert_eq!(tools.offer().await.missing(), ["mute"]);
+    let reason = eventually("the reason", async || {
+        if let ServerState::Down { reason } = tools.health().state {
+            Some(reason)
+        } else {
+            None
+        }
+    });
+    let reason = reason.await;
+    assert!(
+        reason.contains("not ready within 1 s") && reason.contains("cannot find my key"),
+        "{reason}"
+    );
+    tools.end().await;
+}
+
+#[tokio::test]
+async fn shutdown_ends_even_a_group_that_ignores_the_signal() {
+    let script = format!(
+        "trap '' TERM; {}; sleep 600",
+        crate::harness::example("calc_server")
+    );
+    let tools = Tools::start([server("calc", "sh", &["-c", &script])]);
+    let pid = tools.pid().await;
+    let start = Instant::now();
+    tools.end().await;
+    assert!(!runs(pid));
+    assert!(
+        start.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        start.elapsed()
+    );
+}

@@ -1,0 +1,15 @@
+//! The tool servers of a worker, against real processes over their standard input and output.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, and so may what tests share"
+)]
+
+mod calls;
+mod failures;
+mod harness;
+mod line;
+mod offers;
+mod pools;
+mod published;
