@@ -100,7 +100,7 @@ impl StubModel {
         let (script, pushed) = match script {
             // The queue is what is pushed first.
             Script::Queue(replies) => (Script::Queue(Vec::new()), replies.into()),
-            other => (other, VecDeque::new()),
+            other @ (Script::Closure(_) | Script::Arithmetic) => (other, VecDeque::new()),
         };
         let shared = Arc::new(Shared {
             script: Mutex::new(script),
