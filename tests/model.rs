@@ -1,5 +1,12 @@
 //! The model client against a scripted server, over real HTTP.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "what is missing in a test ends it"
+)]
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -75,7 +82,7 @@ fn hello() -> Prompt {
 }
 
 fn soon() -> Deadline {
-    Deadline::after(Duration::from_secs(60))
+    Deadline::after(Duration::from_mins(1))
 }
 
 /// The time between two requests.

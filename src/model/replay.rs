@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::lenient::{Fields, elements, is_object, present, text, words};
+use super::lenient::{Fields, elements, is_object, present, words};
 use super::piece::{Piece, replaced};
 use crate::chat::ToolCall;
 

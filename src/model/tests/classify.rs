@@ -1,6 +1,5 @@
 use std::time::Duration;
 
-use chrono::Utc;
 use http::HeaderMap;
 use serde_json::value::RawValue;
 
@@ -23,8 +22,8 @@ fn verdict(status: u16, headers: &[(&'static str, &str)], body: &str) -> Verdict
     )
 }
 
-/// Status, body, and what it means: measured answers of OpenAI, Azure, OpenRouter, Groq, vLLM,
-/// llama.cpp, Ollama, Gemini, LiteLLM and proxies.
+/// Status, body, and what it means: answers as OpenAI, Azure, Groq, vLLM, llama.cpp, Ollama, Gemini,
+/// routers and proxies give them.
 const ANSWERS: [(u16, &str, Class); 55] = [
     (
         400,
@@ -290,7 +289,7 @@ fn the_wait_that_a_server_names_reaches_the_caller_up_to_an_hour() {
     };
     assert_eq!(after("30"), seconds(30));
     assert_eq!(after("86400"), seconds(3600));
-    let date = (Utc::now() + Duration::from_secs(90)).format("%a, %d %b %Y %H:%M:%S GMT");
+    let date = (SystemClock.now() + Duration::from_secs(90)).format("%a, %d %b %Y %H:%M:%S GMT");
     let Fault::Retry { after: Some(wait) } = after(&date.to_string()) else {
         panic!("an HTTP date is a wait");
     };
