@@ -7,7 +7,7 @@
     reason = "what is missing in a test ends it"
 )]
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use chat_worker::chat::{
@@ -20,6 +20,7 @@ use chat_worker::fault::{ErrorCode, Fault};
 use chat_worker::model::{Model, ModelError};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 #[expect(dead_code, reason = "the program uses the rest of it")]
 #[path = "../examples/stub_model/server.rs"]
@@ -497,7 +498,7 @@ async fn a_check_says_whether_the_model_is_there() {
 
 #[tokio::test]
 async fn a_thousand_calls_can_be_under_way_at_once() {
-    let gate = Arc::new(tokio::sync::Notify::new());
+    let gate = Arc::new(Semaphore::new(0));
     let waiting = Arc::clone(&gate);
     let stub = StubModel::start(Script::closure(move |_| Reply::text("Hi").when(&waiting)));
     let model = connect(&stub);
@@ -508,15 +509,66 @@ async fn a_thousand_calls_can_be_under_way_at_once() {
     let all = futures_util::future::join_all(calls);
     let opened = async {
         stub.arrived(1000).await;
-        // Each that was told lets the next one go.
-        for _ in 0..1000 {
-            gate.notify_one();
-            tokio::task::yield_now().await;
-        }
-        gate.notify_waiters();
+        gate.add_permits(1000);
     };
     let (answers, ()) = tokio::join!(all, opened);
     assert!(answers.iter().all(Result::is_ok));
+}
+
+#[tokio::test]
+async fn no_log_line_holds_what_was_said() {
+    const SAID: &str = "the-secret-of-the-conversation";
+    let lines = Lines::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_span_events(tracing_subscriber::fmt::format::FmtSpan::FULL)
+        .with_writer(lines.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let (_stub, model) = replies([
+        Reply::raw(200, SAID),
+        Reply::error(500, "server_error", "x", SAID),
+        Reply::text(SAID),
+        Reply::error(400, "invalid_request_error", "x", SAID),
+    ]);
+    let prompt = prompt([user(SAID)]);
+    model.complete(&prompt, soon()).await.unwrap();
+    model.complete(&prompt, soon()).await.unwrap_err();
+    let log = lines.text();
+    assert!(
+        log.contains("model.complete") && log.contains("made again"),
+        "{log}"
+    );
+    assert!(log.contains("tokens.input"), "{log}");
+    assert!(!log.contains(SAID) && !log.contains(KEY), "{log}");
+}
+
+/// What is logged, kept.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> tracing_subscriber::fmt::MakeWriter<'a> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
 }
 
 mod strictness {

@@ -117,7 +117,7 @@ async fn answer(stream: &mut TcpStream, request: Request, shared: &Shared) -> io
         Reply::error(404, "invalid_request_error", "unknown_url", &message)
     };
     if let Some(signal) = &reply.signal {
-        signal.notified().await;
+        signal.acquire().await.map_err(io::Error::other)?.forget();
     }
     let delay = reply.delay.max(shared.latency);
     if !delay.is_zero() {
