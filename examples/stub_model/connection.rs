@@ -5,7 +5,6 @@ use std::io;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use serde::Deserialize;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -92,7 +91,8 @@ fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
-fn headers(head: &str) -> HeaderMap {
+/// The headers of a head.
+pub(super) fn headers(head: &str) -> HeaderMap {
     let lines = head.lines().skip(1).filter_map(|line| line.split_once(':'));
     lines
         .filter_map(|(name, value)| {
@@ -105,8 +105,11 @@ fn headers(head: &str) -> HeaderMap {
 /// Answers one request; false when the connection is not to be used again.
 async fn answer(stream: &mut TcpStream, request: Request, shared: &Shared) -> io::Result<bool> {
     let line = request.head.lines().next().unwrap_or_default();
+    let mut model = String::new();
     let reply = if line.starts_with("POST /v1/chat/completions ") {
-        shared.reply(headers(&request.head), &request.body)
+        let (reply, named) = shared.reply(&request.head, &request.body);
+        model = named;
+        reply
     } else if line.starts_with("GET /v1/models ") {
         models()
     } else {
@@ -114,19 +117,24 @@ async fn answer(stream: &mut TcpStream, request: Request, shared: &Shared) -> io
         Reply::error(404, "invalid_request_error", "unknown_url", &message)
     };
     if let Some(signal) = &reply.signal {
-        signal.notified().await;
+        signal.acquire().await.map_err(io::Error::other)?.forget();
     }
     let delay = reply.delay.max(shared.latency);
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
     }
-    send(stream, &reply, &request.body).await
+    send(stream, &reply, &model, request.body.len()).await
 }
 
-async fn send(stream: &mut TcpStream, reply: &Reply, request: &[u8]) -> io::Result<bool> {
+async fn send(
+    stream: &mut TcpStream,
+    reply: &Reply,
+    model: &str,
+    request_bytes: usize,
+) -> io::Result<bool> {
     match &reply.body {
         Body::Message(message) => {
-            let body = reply.completion(message, &model(request), request.len());
+            let body = reply.completion(message, model, request_bytes);
             stream
                 .write_all(&response(200, &[], &body, body.len()))
                 .await?;
@@ -165,15 +173,6 @@ fn response(status: u16, headers: &[(String, String)], body: &[u8], length: usiz
     response.extend_from_slice(b"\r\n");
     response.extend_from_slice(body);
     response
-}
-
-/// The model that a request names.
-fn model(request: &[u8]) -> String {
-    #[derive(Deserialize)]
-    struct Named {
-        model: String,
-    }
-    serde_json::from_slice::<Named>(request).map_or_else(|_| "stub".to_owned(), |named| named.model)
 }
 
 fn models() -> Reply {

@@ -3,14 +3,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::sync::Notify;
+use tokio::sync::Semaphore;
 
 /// What the stub answers, and how well it behaves meanwhile.
 #[derive(Clone, Debug)]
 pub(crate) struct Reply {
     pub(super) body: Body,
     pub(super) delay: Duration,
-    pub(super) signal: Option<Arc<Notify>>,
+    pub(super) signal: Option<Arc<Semaphore>>,
     finish: Option<String>,
 }
 
@@ -120,8 +120,8 @@ impl Reply {
         self
     }
 
-    /// This reply, once `signal` is given (`notify_one`).
-    pub(crate) fn when(mut self, signal: &Arc<Notify>) -> Self {
+    /// This reply, once there is a permit for it, which it uses up.
+    pub(crate) fn when(mut self, signal: &Arc<Semaphore>) -> Self {
         self.signal = Some(Arc::clone(signal));
         self
     }

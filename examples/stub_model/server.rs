@@ -100,7 +100,7 @@ impl StubModel {
         let (script, pushed) = match script {
             // The queue is what is pushed first.
             Script::Queue(replies) => (Script::Queue(Vec::new()), replies.into()),
-            other => (other, VecDeque::new()),
+            other @ (Script::Closure(_) | Script::Arithmetic) => (other, VecDeque::new()),
         };
         let shared = Arc::new(Shared {
             script: Mutex::new(script),
@@ -157,26 +157,19 @@ impl StubModel {
 }
 
 impl Shared {
-    /// The reply to a request's body.
-    fn reply(&self, headers: HeaderMap, body: &[u8]) -> Reply {
-        let records = self.records.load(Ordering::Relaxed);
-        let chat = request::Chat::read(body);
-        let refusal = match &chat {
-            Ok(chat) => rules::check(chat).err(),
-            Err(refusal) => Some(refusal.clone()),
+    /// The reply to a request, and the model that it names.
+    fn reply(&self, head: &str, body: &[u8]) -> (Reply, String) {
+        let chat = request::Chat::read(body).and_then(|chat| rules::check(&chat).map(|()| chat));
+        if self.records.load(Ordering::Relaxed) {
+            self.record(connection::headers(head), body, chat.as_ref().err());
+        }
+        let chat = match chat {
+            Ok(chat) => chat,
+            Err(refusal) => return (refusal.into_reply(), String::new()),
         };
-        if records {
-            self.record(headers, body, refusal.as_ref());
-        }
-        if let Some(refusal) = refusal {
-            return refusal.into_reply();
-        }
-        let next = lock(&self.pushed).pop_front();
-        match (next, chat) {
-            (Some(reply), _) => reply,
-            (None, Ok(chat)) => self.scripted(&chat, body),
-            (None, Err(refusal)) => refusal.into_reply(),
-        }
+        let pushed = lock(&self.pushed).pop_front();
+        let reply = pushed.unwrap_or_else(|| self.scripted(&chat, body));
+        (reply, chat.model.into_owned())
     }
 
     fn scripted(&self, chat: &request::Chat<'_>, body: &[u8]) -> Reply {

@@ -150,6 +150,13 @@ fn parse_base_url(text: &str, problems: &mut Problems) -> Option<String> {
             );
             None
         }
+        Ok(url) if url.query().is_some() || url.fragment().is_some() => {
+            problems.note(
+                "OPENAI_BASE_URL",
+                "must end with its path, without `?` or `#`",
+            );
+            None
+        }
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {
             Some(text.to_owned())
         }

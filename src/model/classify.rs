@@ -11,13 +11,25 @@ use serde_json::value::RawValue;
 use super::error::Refusal;
 use super::hints::Hints;
 use super::provider_error::ProviderError;
-use crate::fault::{ErrorCode, Fault};
+use crate::fault::Fault;
+
+/// The kinds of failure, one for each code of the contract that the model has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    Rejected,
+    Auth,
+    Quota,
+    ContextTooLong,
+    ContentFiltered,
+    Unavailable,
+    Protocol,
+}
 
 /// What a failed attempt means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Verdict {
-    /// The code of the failure.
-    pub(super) code: ErrorCode,
+    /// The kind of failure.
+    pub(super) class: Class,
     /// What may be done about it.
     pub(super) fault: Fault,
     /// How often the call may be made in all while it fails so.
@@ -34,7 +46,7 @@ pub(super) const MOST_TIMEOUTS: u32 = 2;
 impl Verdict {
     /// The request did not reach the server, or its answer did not reach us.
     pub(super) fn network(what: String) -> Self {
-        Self::transient(ErrorCode::ModelUnavailable, Refusal::new(what))
+        Self::transient(Class::Unavailable, Refusal::new(what))
     }
 
     /// The call took longer than `limit`.
@@ -48,7 +60,7 @@ impl Verdict {
 
     /// A reply that cannot be read. `what` must hold nothing of it.
     pub(super) fn malformed(what: &str) -> Self {
-        Self::transient(ErrorCode::ModelProtocol, Refusal::new(what.to_owned()))
+        Self::transient(Class::Protocol, Refusal::new(what.to_owned()))
     }
 
     /// A reply larger than is read. Another one would be as large.
@@ -72,9 +84,9 @@ impl Verdict {
         self.refusal.status == Some(429) && matches!(self.fault, Fault::Retry { .. })
     }
 
-    fn transient(code: ErrorCode, refusal: Refusal) -> Self {
+    fn transient(class: Class, refusal: Refusal) -> Self {
         Self {
-            code,
+            class,
             fault: Fault::Retry { after: None },
             most_attempts: MOST_ATTEMPTS,
             refusal,
@@ -88,8 +100,8 @@ pub(super) fn classify(status: u16, hints: &Hints, body: &[u8]) -> Verdict {
 }
 
 fn judge(status: u16, hints: &Hints, error: ProviderError) -> Verdict {
-    let code = code(status, hints, &error);
-    let retry = matches!(code, ErrorCode::ModelUnavailable);
+    let class = class(status, hints, &error);
+    let retry = matches!(class, Class::Unavailable);
     let fault = if retry {
         Fault::Retry {
             after: hints.retry_after,
@@ -97,9 +109,9 @@ fn judge(status: u16, hints: &Hints, error: ProviderError) -> Verdict {
     } else {
         Fault::Permanent
     };
-    let advice = advice(status, code, &error);
+    let advice = advice(status, class, &error);
     Verdict {
-        code,
+        class,
         fault,
         most_attempts: if hints.should_retry == Some(false) {
             1
@@ -115,33 +127,33 @@ fn judge(status: u16, hints: &Hints, error: ProviderError) -> Verdict {
     }
 }
 
-fn code(status: u16, hints: &Hints, error: &ProviderError) -> ErrorCode {
+fn class(status: u16, hints: &Hints, error: &ProviderError) -> Class {
     let filtered = error.is_content_filter() || (status == 403 && error.is_moderation());
     match status {
-        402 => ErrorCode::ModelQuota,
-        429 if error.is_quota() => ErrorCode::ModelQuota,
+        402 => Class::Quota,
+        429 if error.is_quota() => Class::Quota,
         // More tokens in one request than the limit of a minute: waiting does not help.
-        429 if error.is_request_too_large() => ErrorCode::ContextTooLong,
-        400..=499 if filtered => ErrorCode::ContentFiltered,
-        400 | 422 if error.is_context_overflow() => ErrorCode::ContextTooLong,
+        429 if error.is_request_too_large() => Class::ContextTooLong,
+        400..=499 if filtered => Class::ContentFiltered,
+        400 | 422 if error.is_context_overflow() => Class::ContextTooLong,
         // The body as a whole, or the tokens of one request (Groq): less history is the cure of both.
-        413 => ErrorCode::ContextTooLong,
-        401 | 403 => ErrorCode::ModelAuth,
-        408 | 409 | 425 | 429 | 500..=599 => ErrorCode::ModelUnavailable,
-        _ if hints.should_retry == Some(true) => ErrorCode::ModelUnavailable,
-        _ => ErrorCode::ModelRejected,
+        413 => Class::ContextTooLong,
+        401 | 403 => Class::Auth,
+        408 | 409 | 425 | 429 | 500..=599 => Class::Unavailable,
+        _ if hints.should_retry == Some(true) => Class::Unavailable,
+        _ => Class::Rejected,
     }
 }
 
-fn advice(status: u16, code: ErrorCode, error: &ProviderError) -> Option<&'static str> {
-    match (status, code) {
+fn advice(status: u16, class: Class, error: &ProviderError) -> Option<&'static str> {
+    match (status, class) {
         (300..=399, _) => {
             Some("redirects are not followed: set OPENAI_BASE_URL to the address itself")
         }
-        (_, ErrorCode::ModelAuth) => Some("check OPENAI_API_KEY and what it may do"),
-        (_, ErrorCode::ModelQuota) => Some("check the account's credit and limits"),
+        (_, Class::Auth) => Some("check OPENAI_API_KEY and what it may do"),
+        (_, Class::Quota) => Some("check the account's credit and limits"),
         (404 | 405, _) => Some("check OPENAI_BASE_URL and the name of the model"),
-        (_, ErrorCode::ContextTooLong) => {
+        (_, Class::ContextTooLong) => {
             Some("set CHAT_CONTEXT_TOKENS to what the model takes, or start a new conversation")
         }
         (400, _) if error.wants_responses_api() => Some(

@@ -14,7 +14,7 @@ use super::gate::{Gate, spread};
 use super::request::{Dialect, Request};
 use super::retry::{self, LONGEST_WAIT_IN_PLACE, Next};
 use super::transport::{Transport, http_client, verdict};
-use super::{lenient, reply};
+use super::{listing, reply};
 use crate::chat::{Answer, Prompt};
 use crate::clock::Deadline;
 use crate::config::{ModelConfig, Secret};
@@ -111,7 +111,7 @@ impl Model {
     /// As for [`Self::complete`], after one attempt. A server without `GET /models` is no error.
     pub async fn check(&self) -> Result<String, ModelError> {
         let limit = self.0.timeout.min(LONGEST_CHECK);
-        let listing = tokio::time::timeout(limit, self.0.models()).await;
+        let listing = tokio::time::timeout(limit, self.0.listing()).await;
         listing
             .unwrap_or_else(|_| Err(Verdict::timeout(limit)))
             .map_err(|verdict| self.0.failure(verdict, 1))
@@ -122,9 +122,9 @@ impl Model {
 const LONGEST_CHECK: Duration = Duration::from_secs(15);
 
 fn bearer(key: &Secret) -> Result<HeaderValue, ModelError> {
-    const BAD_KEY: &str = "OPENAI_API_KEY has characters that no HTTP header can carry";
-    let mut value = HeaderValue::try_from(format!("Bearer {}", key.expose()))
-        .map_err(|_| ModelError::Client(BAD_KEY.to_owned()))?;
+    let mut value = HeaderValue::try_from(format!("Bearer {}", key.expose())).map_err(|error| {
+        ModelError::Client(format!("OPENAI_API_KEY fits into no HTTP header: {error}"))
+    })?;
     value.set_sensitive(true);
     Ok(value)
 }
@@ -151,7 +151,7 @@ impl Inner {
             match retry::after(&verdict, attempts, deadline.left(), fastrand::f64()) {
                 Next::Again(wait) => {
                     tracing::warn!(
-                        error.code = %verdict.code,
+                        error.status = verdict.refusal.status,
                         wait_ms = wait.as_millis(),
                         "the model call failed and is made again"
                     );
@@ -217,6 +217,10 @@ impl Inner {
         }
     }
 
+    async fn listing(&self) -> Result<String, Verdict> {
+        listing::ask(&self.transport, &self.base_url, &self.default_model).await
+    }
+
     fn failure(&self, mut verdict: Verdict, attempts: u32) -> ModelError {
         if let Some(key) = &self.key {
             verdict.refusal = verdict.refusal.without(key.expose());
@@ -224,25 +228,6 @@ impl Inner {
         let error = ModelError::new(verdict, attempts);
         tracing::Span::current().record("error.code", error.code().as_str());
         error
-    }
-
-    async fn models(&self) -> Result<String, Verdict> {
-        let (base_url, model) = (&self.base_url, &self.default_model);
-        let body = match self.transport.get(&format!("{base_url}/models")).await {
-            Ok(body) => body,
-            Err(verdict) if matches!(verdict.refusal.status, Some(404 | 405 | 501)) => {
-                return Ok(format!("{base_url} answers; it does not list its models"));
-            }
-            Err(verdict) => return Err(verdict),
-        };
-        Ok(match lenient::model_ids(&body) {
-            ids if ids.is_empty() => format!("{base_url} answers; it lists no models"),
-            ids if ids.contains(model) => format!("{base_url} answers and has {model}"),
-            ids => format!(
-                "{base_url} answers, but {model} is not among its {} models",
-                ids.len()
-            ),
-        })
     }
 }
 

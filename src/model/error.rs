@@ -1,7 +1,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::classify::Verdict;
+use super::classify::{Class, Verdict};
 use crate::fault::{ErrorCode, Fault};
 
 /// Why a model call gave no answer. No text here holds the key or a prompt.
@@ -55,14 +55,14 @@ impl ModelError {
             Fault::Retry { after } => after,
             Fault::Permanent | Fault::Cancelled => None,
         };
-        match verdict.code {
-            ErrorCode::ModelAuth => Self::Auth(refused),
-            ErrorCode::ModelQuota => Self::Quota(refused),
-            ErrorCode::ContextTooLong => Self::ContextTooLong(refused),
-            ErrorCode::ContentFiltered => Self::ContentFiltered(refused),
-            ErrorCode::ModelUnavailable => Self::Unavailable { refused, after },
-            ErrorCode::ModelProtocol => Self::Protocol(refused),
-            _ => Self::Rejected(refused),
+        match verdict.class {
+            Class::Rejected => Self::Rejected(refused),
+            Class::Auth => Self::Auth(refused),
+            Class::Quota => Self::Quota(refused),
+            Class::ContextTooLong => Self::ContextTooLong(refused),
+            Class::ContentFiltered => Self::ContentFiltered(refused),
+            Class::Unavailable => Self::Unavailable { refused, after },
+            Class::Protocol => Self::Protocol(refused),
         }
     }
 

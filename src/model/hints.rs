@@ -7,7 +7,7 @@ use http::HeaderMap;
 use http::header::RETRY_AFTER;
 
 /// The longest wait that a server is believed.
-pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_hours(1);
 
 /// What a response's headers say about trying again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

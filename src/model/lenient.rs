@@ -1,5 +1,6 @@
 //! Reading JSON that is not quite what it should be, without losing a byte of what is kept.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -53,28 +54,39 @@ pub(super) fn present<'de, D: Deserializer<'de>>(
 }
 
 /// The text of a JSON string; nothing for any other value.
-///
-/// Half a surrogate pair (`"\ud83d"`), which a model's output may be cut to, becomes U+FFFD.
 pub(super) fn text(json: &RawValue) -> Option<String> {
-    struct Lossy;
-    impl Visitor<'_> for Lossy {
-        type Value = String;
+    serde_json::from_str(json.get()).ok()
+}
 
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a JSON string")
-        }
+/// `json` with each half of a surrogate pair (`"\ud83d"`, to which a cut can leave an emoji) as U+FFFD.
+///
+/// It is legal JSON, but no text: no `String` holds it, Postgres cannot extract it, and strict
+/// servers refuse it when it is sent back.
+pub(super) fn whole_pairs(json: &str) -> Cow<'_, str> {
+    if !json.contains("\\ud") && !json.contains("\\uD") {
+        return json.into();
+    }
+    let mut whole = String::with_capacity(json.len());
+    let mut rest = json;
+    while let Some((plain, escape)) = rest.find('\\').and_then(|at| rest.split_at_checked(at)) {
+        whole.push_str(plain);
+        let (length, is_half) = match (unit(escape), escape.get(6..).and_then(unit)) {
+            (Some(0xD800..=0xDBFF), Some(0xDC00..=0xDFFF)) => (12, false),
+            (Some(0xD800..=0xDFFF), _) => (6, true),
+            (Some(_), _) => (6, false),
+            (None, _) => (2, false),
+        };
+        let (escape, after) = escape.split_at_checked(length).unwrap_or((escape, ""));
+        whole.push_str(if is_half { "\\ufffd" } else { escape });
+        rest = after;
+    }
+    whole.push_str(rest);
+    whole.into()
+}
 
-        fn visit_bytes<E>(self, bytes: &[u8]) -> Result<String, E> {
-            Ok(String::from_utf8_lossy(bytes).into_owned())
-        }
-    }
-    if !json.get().starts_with('"') {
-        return None;
-    }
-    serde_json::from_str(json.get()).ok().or_else(|| {
-        let mut deserializer = serde_json::Deserializer::from_str(json.get());
-        deserializer.deserialize_bytes(Lossy).ok()
-    })
+/// The number of the escape `\uXXXX` at the start of `json`.
+fn unit(json: &str) -> Option<u16> {
+    u16::from_str_radix(json.strip_prefix("\\u")?.get(..4)?, 16).ok()
 }
 
 /// The text of a JSON string that says something.
@@ -103,17 +115,6 @@ pub(super) fn count(json: Option<&RawValue>) -> u64 {
     })
 }
 
-/// The ids of a listing of models: `{"data": [{"id": …}]}`.
-pub(super) fn model_ids(body: &[u8]) -> Vec<String> {
-    let Ok(listing) = serde_json::from_slice::<&RawValue>(body) else {
-        return Vec::new();
-    };
-    let models = Fields::read(listing).find("data").map(elements);
-    (models.unwrap_or_default().into_iter())
-        .filter_map(|model| text(Fields::read(model).find("id")?))
-        .collect()
-}
-
 /// Whether `text` is JSON, and an object.
 pub(super) fn is_object(text: &str) -> bool {
     text.trim_start().starts_with('{')
@@ -130,12 +131,22 @@ mod tests {
 
     #[test]
     fn half_a_surrogate_pair_does_not_cost_the_text() {
-        assert_eq!(
-            text(&raw(r#""a\ud83d""#)).unwrap(),
-            "a\u{fffd}\u{fffd}\u{fffd}"
-        );
-        assert_eq!(text(&raw(r#""a\ud83d\ude00""#)).unwrap(), "a😀");
-        assert_eq!(text(&raw("7")), None);
+        for (json, expected) in [
+            (r#""plain""#, r#""plain""#),
+            (r#""a\ud83d""#, r#""a\ufffd""#),
+            (
+                r#""\uDE00b\n\ud83d\ud83d\ude00""#,
+                r#""\ufffdb\n\ufffd\ud83d\ude00""#,
+            ),
+            (r#""\\ud83d \u00e9""#, r#""\\ud83d \u00e9""#),
+            (r#""\ud83dé""#, r#""\ufffdé""#),
+        ] {
+            assert_eq!(whole_pairs(json), expected);
+            assert!(
+                serde_json::from_str::<String>(&whole_pairs(json)).is_ok(),
+                "{json}"
+            );
+        }
     }
 
     #[test]

@@ -11,9 +11,9 @@ mod client;
 mod error;
 mod gate;
 mod hints;
-#[cfg(test)]
-mod legal;
 mod lenient;
+mod listing;
+mod piece;
 mod provider_error;
 mod replay;
 mod reply;

@@ -15,7 +15,7 @@ pub(super) struct ProviderError {
     code: String,
     /// A second code: Azure's `innererror.code`.
     inner: String,
-    /// OpenRouter's `metadata.reasons`: why its moderation stepped in.
+    /// `OpenRouter`'s `metadata.reasons`: why its moderation stepped in.
     has_reasons: bool,
 }
 

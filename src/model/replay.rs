@@ -5,13 +5,12 @@
 //! are written anew: a provider refuses such a history for ever (llama.cpp even with a 500).
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 
-use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::lenient::{Fields, elements, is_object, present, text, words};
+use super::lenient::{Fields, elements, is_object, present, words};
+use super::piece::{Piece, replaced};
 use crate::chat::ToolCall;
 
 /// The most characters of a function's name that `OpenAI` takes.
@@ -41,37 +40,6 @@ impl Serialize for Replay<'_> {
         match self {
             Self::Unchanged(message) => message.serialize(serializer),
             Self::Patched(message) => message.serialize(serializer),
-        }
-    }
-}
-
-/// JSON of which some is the provider's text and some is ours.
-pub(super) enum Piece<'a> {
-    Raw(&'a RawValue),
-    Text(Cow<'a, str>),
-    List(Vec<Piece<'a>>),
-    Object(Vec<(Cow<'a, str>, Piece<'a>)>),
-}
-
-impl Serialize for Piece<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Raw(json) => json.serialize(serializer),
-            Self::Text(text) => serializer.serialize_str(text),
-            Self::List(pieces) => {
-                let mut list = serializer.serialize_seq(Some(pieces.len()))?;
-                for piece in pieces {
-                    list.serialize_element(piece)?;
-                }
-                list.end()
-            }
-            Self::Object(fields) => {
-                let mut object = serializer.serialize_map(Some(fields.len()))?;
-                for (key, piece) in fields {
-                    object.serialize_entry(key, piece)?;
-                }
-                object.end()
-            }
         }
     }
 }
@@ -165,14 +133,13 @@ fn patch<'a>(message: &'a RawValue, calls: &'a [ToolCall]) -> Piece<'a> {
     let fields = Fields::read(message);
     let given = fields.find("tool_calls");
     let refused = words(fields.find("refusal")).is_some();
+    let may_be_silent = !calls.is_empty() || refused;
     let content = match fields.find("content") {
-        Some(json) if is_content(json) => Some(Piece::Raw(json)),
-        Some(json) => text(json).map(|text| Piece::Text(text.into())),
-        None => None,
-    };
-    let content = match content {
-        None if calls.is_empty() && !refused => Some(Piece::Text("".into())),
-        other => other,
+        Some(json) if is_content(json) || (is_null(json) && may_be_silent) => {
+            Some(Piece::Raw(json))
+        }
+        Some(_) | None if may_be_silent => None,
+        Some(_) | None => Some(Piece::Text("".into())),
     };
     let role = Piece::Text("assistant".into());
     let calls = (!calls.is_empty()).then(|| patch_calls(given, calls));
@@ -184,28 +151,6 @@ fn patch<'a>(message: &'a RawValue, calls: &'a [ToolCall]) -> Piece<'a> {
             ("tool_calls", calls),
         ],
     )
-}
-
-/// `fields` with the named ones replaced where they stand, added where they are missing, and left
-/// out where there is nothing to put.
-fn replaced<'a, const N: usize>(
-    fields: Fields<'a>,
-    mut by: [(&'static str, Option<Piece<'a>>); N],
-) -> Piece<'a> {
-    let fields = last_of_each(fields);
-    let mut pieces = Vec::with_capacity(fields.len() + N);
-    for (key, json) in fields {
-        match by.iter_mut().find(|(name, _)| *name == key) {
-            Some((name, piece)) => {
-                pieces.extend(piece.take().map(|piece| (Cow::Borrowed(*name), piece)));
-            }
-            None => pieces.push((Cow::Owned(key), Piece::Raw(json))),
-        }
-    }
-    for (name, piece) in by {
-        pieces.extend(piece.map(|piece| (Cow::Borrowed(name), piece)));
-    }
-    Piece::Object(pieces)
 }
 
 fn patch_calls<'a>(given: Option<&'a RawValue>, calls: &'a [ToolCall]) -> Piece<'a> {
@@ -272,14 +217,4 @@ fn legal_name(name: &str) -> Cow<'_, str> {
     } else {
         cleaned.into()
     }
-}
-
-/// Of fields with the same key the last one.
-fn last_of_each(fields: Fields<'_>) -> Vec<(String, &RawValue)> {
-    let mut seen = HashSet::new();
-    let mut kept: Vec<_> = (fields.0.into_iter().rev())
-        .filter(|(key, _)| seen.insert(key.clone()))
-        .collect();
-    kept.reverse();
-    kept
 }

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::classify::Verdict;
-use super::lenient::{Fields, count, elements, text, words};
+use super::lenient::{Fields, count, elements, text, whole_pairs, words};
 use crate::chat::{Answer, Stop, ToolCall, Usage};
 
 #[derive(Deserialize)]
@@ -44,7 +44,8 @@ struct Choice<'a> {
 /// # Errors
 /// The verdict on an `error` object inside the reply, or on a reply without a message.
 pub(super) fn read(reply: &RawValue) -> Result<Answer, Verdict> {
-    let reply: Reply<'_> = serde_json::from_str(reply.get()).map_err(|error| {
+    let reply = whole_pairs(reply.get());
+    let reply: Reply<'_> = serde_json::from_str(&reply).map_err(|error| {
         Verdict::malformed(&format!("a reply that is no chat completion: {error}"))
     })?;
     if let Some(error) = reply.error {
@@ -195,7 +196,7 @@ fn usage(json: &RawValue) -> Usage {
             "total_tokens" => total = Some(count(Some(json))),
             "prompt_tokens_details" => usage.cached_tokens = detail(json, "cached_tokens"),
             "completion_tokens_details" => {
-                usage.reasoning_tokens = detail(json, "reasoning_tokens")
+                usage.reasoning_tokens = detail(json, "reasoning_tokens");
             }
             _ => {}
         }

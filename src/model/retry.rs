@@ -51,7 +51,7 @@ pub(super) fn after(verdict: &Verdict, attempts: u32, left: Duration, random: f6
 mod tests {
     use super::*;
 
-    const LONG: Duration = Duration::from_secs(600);
+    const LONG: Duration = Duration::from_mins(10);
 
     fn busy(after: Option<Duration>) -> Verdict {
         Verdict {

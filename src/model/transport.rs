@@ -29,7 +29,7 @@ const MAX_ERROR: usize = 64 << 10;
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Idle connections are kept for this long, to save handshakes in a burst.
-const KEEP_IDLE: Duration = Duration::from_secs(60);
+const KEEP_IDLE: Duration = Duration::from_mins(1);
 /// Idle connections kept: as many as calls can be under way at once.
 const MAX_IDLE: usize = 2048;
 

@@ -1,0 +1,122 @@
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::{body, json, prompt, raw, user};
+use crate::chat::{
+    Content, ImageUrl, Message, ModelOptions, Part, PromptMessage, ReasoningEffort, Role,
+    ToolChoice, ToolSpec,
+};
+use crate::model::request::{Dialect, Request};
+
+fn add() -> Arc<[ToolSpec]> {
+    Arc::new([ToolSpec {
+        name: "calc__add".to_owned(),
+        description: String::new(),
+        schema: raw(r#"{"type":"object", "z":1, "a":2}"#),
+    }])
+}
+
+#[test]
+fn a_small_prompt_is_a_small_request() {
+    let mut prompt = prompt(vec![PromptMessage::System("Be brief.".into()), user("Hi")]);
+    insta::assert_snapshot!(body(&prompt), @r#"{"model":"gpt-4o-mini","messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"Hi"}]}"#);
+    prompt.tools = add();
+    insta::assert_snapshot!(body(&prompt), @r#"{"model":"gpt-4o-mini","messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"Hi"}],"tools":[{"type":"function","function":{"name":"calc__add","parameters":{"type":"object", "z":1, "a":2}}}]}"#);
+}
+
+#[test]
+fn parts_are_sent_as_they_are() {
+    let content = Content::Parts(vec![
+        Part::Text {
+            text: "What is it?".to_owned(),
+        },
+        Part::ImageUrl {
+            image_url: ImageUrl {
+                url: "https://example.org/a.png".to_owned(),
+            },
+        },
+    ]);
+    let given = PromptMessage::Given(Arc::new(Message {
+        role: Role::User,
+        content,
+    }));
+    let sent = json(&body(&prompt(vec![given])));
+    let expected = json!([{"role": "user", "content": [
+        {"type": "text", "text": "What is it?"},
+        {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}},
+    ]}]);
+    assert_eq!(sent["messages"], expected);
+}
+
+#[test]
+fn what_is_about_tools_is_sent_with_tools_alone() {
+    let mut prompt = prompt(vec![user("Hi")]);
+    prompt.options = Arc::new(ModelOptions {
+        parallel_tool_calls: Some(false),
+        ..ModelOptions::default()
+    });
+    for (choice, expected) in [
+        (ToolChoice::Auto, json!(null)),
+        (ToolChoice::None, json!("none")),
+        (ToolChoice::Required, json!("required")),
+    ] {
+        prompt.tool_choice = choice;
+        prompt.tools = Arc::new([]);
+        let bare = json(&body(&prompt));
+        assert_eq!(bare["tool_choice"], json!(null));
+        assert_eq!(bare["parallel_tool_calls"], json!(null));
+        prompt.tools = add();
+        let sent = json(&body(&prompt));
+        assert_eq!(sent["tool_choice"], expected);
+        assert_eq!(sent["parallel_tool_calls"], json!(false));
+        assert_eq!(sent["tools"].as_array().unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn every_option_reaches_the_server() {
+    let mut prompt = prompt(vec![user("Hi")]);
+    let format = json!({"type": "json_schema", "json_schema": {"name": "x", "schema": {}}});
+    prompt.options = Arc::new(ModelOptions {
+        temperature: Some(0.2),
+        top_p: Some(1.0),
+        max_output_tokens: Some(800),
+        seed: Some(-7),
+        stop: Some(vec!["END".to_owned()]),
+        reasoning_effort: Some(ReasoningEffort::Low),
+        parallel_tool_calls: None,
+        response_format: format.as_object().cloned(),
+    });
+    let compatible = json(&body(&prompt));
+    assert_eq!(
+        compatible,
+        json!({
+            "model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}],
+            "temperature": 0.2, "top_p": 1.0, "max_tokens": 800, "seed": -7, "stop": ["END"],
+            "reasoning_effort": "low", "response_format": format,
+        })
+    );
+    let openai = serde_json::to_value(Request::new(&prompt, Dialect::OpenAi)).unwrap();
+    assert_eq!(openai["max_completion_tokens"], json!(800));
+    assert_eq!(openai["max_tokens"], json!(null));
+}
+
+#[test]
+fn openai_and_azure_have_a_dialect_of_their_own() {
+    for url in [
+        "https://api.openai.com/v1",
+        "https://eu.api.openai.com/v1",
+        "https://res.openai.azure.com/openai/v1",
+    ] {
+        assert_eq!(Dialect::of(url), Dialect::OpenAi, "{url}");
+    }
+    for url in [
+        "http://127.0.0.1:8080/v1",
+        "https://api.openai.com.example.org/v1",
+        "https://openrouter.ai/api/v1",
+        "x",
+    ] {
+        assert_eq!(Dialect::of(url), Dialect::Compatible, "{url}");
+    }
+}
