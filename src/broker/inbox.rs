@@ -6,8 +6,8 @@ use lapin::types::FieldTable;
 use lapin::{Channel, Connection, Consumer};
 use tokio::time::timeout;
 
+use super::dial::{close, connect_once};
 use super::error::BrokerError;
-use super::link::{close, connect_once};
 use super::names::Names;
 use super::properties::Properties;
 use super::topology::{answered, open, short};

@@ -20,7 +20,8 @@ const IDLE: Duration = Duration::from_mins(5);
 /// The deliveries of a queue.
 ///
 /// Nothing runs by itself here: connections are looked after elsewhere, and a consumer is
-/// established, replaced and read within [`Intake::next`].
+/// established, replaced and read within [`Intake::next`]. Stop it and empty it before dropping it:
+/// what is prefetched and not handed over goes back only with the last unsettled delivery.
 pub struct Intake {
     link: Link,
     queue: String,

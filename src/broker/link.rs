@@ -2,22 +2,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
-use lapin::uri::AMQPUri;
-use lapin::{Connection, ConnectionProperties, Event};
+use lapin::{Connection, Event};
 use tokio::sync::{Notify, watch};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::dial::{Dial, close};
 use super::error::BrokerError;
-use super::names::Names;
-use super::topology;
 use crate::config::BrokerConfig;
 
-const CONNECT: Duration = Duration::from_secs(5);
-const CLOSE: Duration = Duration::from_secs(2);
-/// Seconds between heartbeats: a dead peer is noticed after twice that.
-const HEARTBEAT: u16 = 10;
 /// Between two looks at a connection that says nothing.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -99,72 +93,6 @@ impl Link {
     /// What the last connection or attempt ended with; none while it is well.
     pub(super) fn problem(&self) -> Option<String> {
         self.state.borrow().problem.as_deref().map(str::to_owned)
-    }
-}
-
-/// Everything that an attempt to connect needs.
-struct Dial {
-    uri: AMQPUri,
-    address: String,
-    name: String,
-    names: Names,
-}
-
-impl Dial {
-    fn new(config: &BrokerConfig, name: &str) -> Result<Self, BrokerError> {
-        // The parser's own text is left out: it quotes the URL, password and all.
-        let parsed: Result<AMQPUri, String> = config.url.expose().parse();
-        let mut uri = parsed.map_err(|_text| BrokerError::Url)?;
-        uri.query.heartbeat.get_or_insert(HEARTBEAT);
-        Ok(Self {
-            address: format!("{}:{}", uri.authority.host, uri.authority.port),
-            uri,
-            name: name.to_owned(),
-            names: Names::new(&config.prefix),
-        })
-    }
-
-    async fn connect(&self) -> Result<Arc<Connection>, BrokerError> {
-        let connection = self.connect_bare().await?;
-        topology::declare(&connection, &self.names).await?;
-        Ok(Arc::new(connection))
-    }
-
-    async fn connect_bare(&self) -> Result<Connection, BrokerError> {
-        install_tls();
-        let properties =
-            ConnectionProperties::default().with_connection_name(self.name.as_str().into());
-        // The library ignores the URL's own connection_timeout.
-        match timeout(
-            CONNECT,
-            Connection::connect_uri(self.uri.clone(), properties),
-        )
-        .await
-        {
-            Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(BrokerError::connecting(&self.address, &error)),
-            Err(_elapsed) => Err(BrokerError::Unreachable {
-                address: self.address.clone(),
-                reason: format!("no answer within {} s", CONNECT.as_secs()),
-            }),
-        }
-    }
-}
-
-/// A connection without anybody who would bring it back, for a single errand.
-pub(super) async fn connect_once(
-    config: &BrokerConfig,
-    name: &str,
-) -> Result<Connection, BrokerError> {
-    Dial::new(config, name)?.connect_bare().await
-}
-
-/// Says goodbye, in bounded time: on a connection that hangs, closing hangs too.
-pub(super) async fn close(connection: &Connection) {
-    match timeout(CLOSE, connection.close(200, "bye".into())).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "the connection was closed already"),
-        Err(_elapsed) => tracing::debug!("the broker did not answer the goodbye"),
     }
 }
 
@@ -281,14 +209,6 @@ impl Backoff {
         let pause = FIRST.saturating_mul(1 << self.tries.min(6)).min(LONGEST);
         self.tries = self.tries.saturating_add(1);
         pause.mul_f64(0.5 + fastrand::f64() / 2.0)
-    }
-}
-
-fn install_tls() {
-    let ring = rustls::crypto::ring::default_provider;
-    let installed = rustls::crypto::CryptoProvider::get_default().is_some();
-    if !installed && ring().install_default().is_err() {
-        tracing::debug!("a TLS provider was installed meanwhile");
     }
 }
 

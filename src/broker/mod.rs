@@ -9,7 +9,9 @@
 //! (<https://www.rabbitmq.com/docs/connection-blocked>). The client library's own recovery is off:
 //! it tells a consumer nothing of the messages that come a second time.
 
+mod attempt;
 mod delivery;
+mod dial;
 mod error;
 mod health;
 mod inbox;
@@ -68,8 +70,12 @@ impl Broker {
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Result<Self, BrokerError> {
+        // Should the second fail, the first is not left behind.
+        let stop = stop.child_token();
+        let half_way = stop.clone().drop_guard();
         let publisher = Publisher::connect(config, name, tasks, stop.clone()).await?;
         let consuming = Link::connect(config, &format!("{name} consume"), tasks, stop).await?;
+        drop(half_way.disarm());
         Ok(Self {
             names: Names::new(&config.prefix),
             consuming,

@@ -6,20 +6,18 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::{Channel, Confirmation, Connection};
+use lapin::options::ConfirmSelectOptions;
+use lapin::{Channel, Connection};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::error::{BrokerError, protocol_code};
-use super::ledger::{Confirm, Ledger, Verdict};
+use super::attempt::{Accused, Answer, Broken, Publish};
+use super::error::BrokerError;
+use super::ledger::{Ledger, Verdict};
 use super::link::{Backoff, Link};
-use super::outgoing::IfUnroutable;
 use super::parcel::{Mark, Parcel};
 use super::topology::{answered, open};
 
@@ -27,7 +25,6 @@ use super::topology::{answered, open};
 /// copy of each until it is written.
 const MAX_UNDER_WAY: usize = 512;
 const MAX_BYTES_UNDER_WAY: usize = 32 << 20;
-const CONFIRM: Duration = Duration::from_secs(10);
 
 pub(super) struct Post {
     link: Link,
@@ -56,20 +53,6 @@ enum Ended {
     Stopped,
     Broken(Broken),
 }
-
-struct Broken {
-    reason: String,
-    /// The broker closed the channel over something that was published.
-    accused: Accused,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Accused {
-    Somebody,
-    Nobody,
-}
-
-type Answer = Result<Confirm<Mark>, Broken>;
 
 impl Post {
     pub(super) fn new(link: Link, desk: mpsc::Receiver<Parcel>, stop: CancellationToken) -> Self {
@@ -285,83 +268,4 @@ fn all_ready<F: Future>(first: F::Output, flight: &mut FuturesUnordered<F>) -> V
         }
     }
     answers
-}
-
-/// What a confirm said, without the body of the message that it may carry.
-fn answer(confirmation: lapin::Result<Confirmation>) -> Answer {
-    let mark = |returned: Option<_>| returned.as_ref().map(Mark::of_returned);
-    match confirmation {
-        Ok(Confirmation::Ack(returned)) => Ok(Confirm::Taken(mark(returned))),
-        Ok(Confirmation::Nack(returned)) => Ok(Confirm::Refused(mark(returned))),
-        Ok(Confirmation::NotRequested) => Err(Broken {
-            reason: "the channel is not in confirm mode".to_owned(),
-            accused: Accused::Nobody,
-        }),
-        Err(error) => Err(Broken {
-            accused: accused(&error),
-            reason: error.to_string(),
-        }),
-    }
-}
-
-/// Errors that close a channel, and not the connection, are about what was published on it.
-fn accused(error: &lapin::Error) -> Accused {
-    match protocol_code(error) {
-        Some(311..=313 | 403..=406) => Accused::Somebody,
-        Some(_) | None => Accused::Nobody,
-    }
-}
-
-/// What the client library needs of a message to write it.
-struct Publish {
-    exchange: lapin::types::ShortString,
-    key: lapin::types::ShortString,
-    options: BasicPublishOptions,
-    body: bytes::Bytes,
-    properties: lapin::BasicProperties,
-}
-
-impl Publish {
-    fn of(parcel: &Parcel) -> Self {
-        Self {
-            exchange: parcel.exchange.clone(),
-            key: parcel.key.clone(),
-            options: BasicPublishOptions {
-                mandatory: parcel.if_unroutable == IfUnroutable::Tell,
-                ..BasicPublishOptions::default()
-            },
-            body: parcel.body.clone(),
-            properties: parcel.properties.clone(),
-        }
-    }
-
-    /// Writes the message at the first poll and then waits for its confirm; on a connection that
-    /// the broker has blocked, for as long as it is blocked.
-    async fn send(self, number: u64, connection: &Connection, channel: &Channel) -> (u64, Answer) {
-        let confirmed = async {
-            let Self {
-                exchange,
-                key,
-                options,
-                body,
-                properties,
-            } = self;
-            channel
-                .basic_publish(exchange, key, options, &body, properties)
-                .await?
-                .await
-        };
-        let mut confirmed = std::pin::pin!(confirmed);
-        loop {
-            let answer = match timeout(CONFIRM, &mut confirmed).await {
-                Ok(confirmation) => answer(confirmation),
-                Err(_elapsed) if connection.status().blocked() => continue,
-                Err(_elapsed) => Err(Broken {
-                    reason: format!("no confirm within {} s", CONFIRM.as_secs()),
-                    accused: Accused::Nobody,
-                }),
-            };
-            return (number, answer);
-        }
-    }
 }
