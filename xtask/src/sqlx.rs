@@ -31,7 +31,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let starting = Starting::begin(request, &guard);
     let outcome = starting.and_then(Starting::wait).and_then(|services| {
         let outcome = with_services(&services, options.check, &guard);
-        services.finish(outcome.is_err());
+        services.finish(false);
         outcome
     });
     guard.dismiss();

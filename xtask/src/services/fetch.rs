@@ -159,7 +159,9 @@ fn unpack(cache: &Path, root: &Path) -> Result<(), Failure> {
                 .arg(root),
         )?;
     }
-    drop(fs::remove_dir_all(&debs));
+    for name in ["debs", "state", "cache"] {
+        drop(fs::remove_dir_all(cache.join(name)));
+    }
     Ok(())
 }
 
