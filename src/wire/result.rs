@@ -59,8 +59,8 @@ pub struct JobResult {
     pub started_at: Option<DateTime<Utc>>,
     /// When it ended.
     pub finished_at: DateTime<Utc>,
-    /// The job's own metadata.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The job's own metadata; null when it had none.
+    #[serde(default)]
     pub metadata: Option<Map<String, Value>>,
 }
 

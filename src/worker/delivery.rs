@@ -172,6 +172,7 @@ impl Worker {
             .metadata
             .as_ref()
             .and_then(|metadata| serde_json::to_string(metadata).ok());
+        let traceparent = traceparent_of(properties, id);
         let reply_to = properties.reply_to.as_deref().map(armour_text);
         let correlation_id = properties.correlation_id.as_deref().map(armour_text);
         let new = NewJob {
@@ -186,7 +187,7 @@ impl Worker {
             reply_to: reply_to.as_deref(),
             correlation_id: correlation_id.as_deref(),
             priority: properties.priority.map(i16::from),
-            traceparent: properties.traceparent().filter(|text| is_traceparent(text)),
+            traceparent: Some(&traceparent),
             tracestate: properties.tracestate().filter(|text| !text.contains('\0')),
             enqueued_at: properties.timestamp.and_then(sent_at),
         };
@@ -362,6 +363,14 @@ fn job_span(job: &JobInHand) -> tracing::Span {
 fn content_hash(job: &Job) -> [u8; 32] {
     let json = serde_json::to_vec(job).unwrap_or_default();
     Sha256::digest(json).into()
+}
+
+/// The message's `traceparent`; where it has none the job starts a trace, whose id is the job's.
+fn traceparent_of(properties: &Properties, id: JobId) -> String {
+    match properties.traceparent().filter(|text| is_traceparent(text)) {
+        Some(text) => text.to_owned(),
+        None => format!("00-{}-{:016x}-01", id.0.simple(), fastrand::u64(1..)),
+    }
 }
 
 /// A `traceparent` of W3C Trace Context, version 00.
