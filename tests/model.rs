@@ -294,10 +294,10 @@ async fn a_wait_too_long_for_a_slot_is_handed_to_the_caller() {
 async fn all_calls_of_a_model_wait_when_one_is_told_to() {
     let stub = StubModel::start(Script::closure(|_| Reply::text("Hi")));
     let busy = Reply::error(429, "requests", "rate_limit_exceeded", "Slow down");
-    stub.push(busy.with_header("retry-after-ms", "700"));
+    stub.push(busy.with_header("retry-after-ms", "2000"));
     let model = connect(&stub);
     // Told to wait beyond its deadline, this call gives up at once.
-    let hurried = Deadline::after(Duration::from_millis(600));
+    let hurried = Deadline::after(Duration::from_millis(1500));
     let told = model.complete(&hello(), hurried).await.unwrap_err();
     assert_eq!(told.code(), ErrorCode::ModelUnavailable);
     // The others were not told by the server, and wait all the same.
@@ -318,14 +318,14 @@ async fn all_calls_of_a_model_wait_when_one_is_told_to() {
     assert_eq!(requests[1].body["model"], "gpt-4o");
     for request in &requests[2..] {
         let waited = request.at - requests[0].at;
-        assert!(waited >= Duration::from_millis(690), "{waited:?}");
+        assert!(waited >= Duration::from_secs(2), "{waited:?}");
     }
 }
 
 #[tokio::test]
 async fn a_call_that_takes_too_long_is_made_once_more() {
     let stub = StubModel::start(Script::closure(|_| Reply::never()));
-    let timeout = Duration::from_millis(200);
+    let timeout = Duration::from_millis(500);
     let config = ModelConfig {
         timeout,
         ..config(stub.base_url())
@@ -363,7 +363,7 @@ async fn a_server_that_is_not_there_is_unavailable() {
 async fn the_deadline_ends_a_call_that_is_under_way() {
     let stub = StubModel::start(Script::closure(|_| Reply::never()));
     let before = Instant::now();
-    let deadline = Deadline::after(Duration::from_millis(200));
+    let deadline = Deadline::after(Duration::from_secs(1));
     let error = connect(&stub)
         .complete(&hello(), deadline)
         .await
@@ -376,7 +376,7 @@ async fn the_deadline_ends_a_call_that_is_under_way() {
         (error.code(), error.fault()),
         (ErrorCode::DeadlineExceeded, Fault::Permanent)
     );
-    assert!(before.elapsed() < Duration::from_secs(5));
+    assert!(before.elapsed() < Duration::from_secs(15));
     assert_eq!(stub.requests().len(), 1);
 }
 
@@ -524,7 +524,9 @@ async fn no_log_line_holds_what_was_said() {
         .with_span_events(tracing_subscriber::fmt::format::FmtSpan::FULL)
         .with_writer(lines.clone())
         .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    // For the whole process: tracing remembers of each place in the code, over all threads, whether
+    // anybody listens to it.
+    tracing::subscriber::set_global_default(subscriber).unwrap();
     let (_stub, model) = replies([
         Reply::raw(200, SAID),
         Reply::error(500, "server_error", "x", SAID),

@@ -21,6 +21,7 @@ mod connection;
 mod reply;
 mod request;
 mod rules;
+mod tool_rules;
 
 pub(crate) use reply::Reply;
 

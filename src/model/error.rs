@@ -126,10 +126,9 @@ impl fmt::Display for Refused {
         if let Some(status) = status {
             write!(f, "HTTP {status}: ")?;
         }
-        f.write_str(if what.is_empty() {
-            "no reason given"
-        } else {
-            what
+        f.write_str(match what.trim_end_matches('.') {
+            "" => "no reason given",
+            what => what,
         })?;
         if let Some(advice) = advice {
             write!(f, "; {advice}")?;
