@@ -103,6 +103,30 @@ pub fn disarm(json: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// [`disarm`] for readers that refuse half a surrogate pair: it becomes U+FFFD.
+#[must_use]
+pub fn disarm_well_formed(json: &str) -> Cow<'_, str> {
+    if !json.contains(ESCAPE) {
+        return Cow::Borrowed(json);
+    }
+    let mut mended = String::with_capacity(json.len());
+    let mut pieces = json.split("\u{241B}d");
+    mended.push_str(pieces.next().unwrap_or_default());
+    for piece in pieces {
+        match piece.get(..3).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit())) {
+            Some(_) => {
+                mended.push('\u{FFFD}');
+                mended.push_str(piece.get(3..).unwrap_or_default());
+            }
+            None => {
+                mended.push_str("\u{241B}d");
+                mended.push_str(piece);
+            }
+        }
+    }
+    Cow::Owned(disarm(&mended).into_owned())
+}
+
 fn is_ours(digits: &str) -> bool {
     digits == "0000"
         || digits == "241b"
@@ -156,6 +180,12 @@ mod tests {
         ] {
             assert_eq!(armour(json), armoured, "{json}");
         }
+    }
+
+    #[test]
+    fn half_a_pair_is_mended_for_those_who_refuse_it() {
+        assert_eq!(disarm_well_formed("\"a␛0000␛d83db␛241b\""), "\"a\\u0000\u{FFFD}b\\u241b\"");
+        assert_eq!(disarm_well_formed("plain"), "plain");
     }
 
     proptest! {

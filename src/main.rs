@@ -1,11 +1,14 @@
-//! temp
+//! The program: see the crate's documentation.
 use clap::Parser;
 #[derive(clap::Parser)]
-struct Cli { #[command(flatten)] s: chat_worker::config::Settings }
+enum Cli {
+    /// Runs the worker
+    Run(Box<chat_worker::config::Settings>),
+}
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    tracing_subscriber::fmt().with_env_filter("info,rmcp=warn").init();
-    let cli = Cli::parse();
-    let c = cli.s.parse(&|n| chat_worker::config::environment(n))?;
-    chat_worker::app::run(c, true).await
+    let Cli::Run(settings) = Cli::parse();
+    let config = settings.parse(&|name| chat_worker::config::environment(name))?;
+    tracing_subscriber::fmt().with_env_filter("info,rmcp=warn,lapin=off").with_writer(std::io::stderr).init();
+    chat_worker::app::run(config, true).await
 }

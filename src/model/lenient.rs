@@ -58,37 +58,6 @@ pub(super) fn text(json: &RawValue) -> Option<String> {
     serde_json::from_str(json.get()).ok()
 }
 
-/// `json` with each half of a surrogate pair (`"\ud83d"`, to which a cut can leave an emoji) as U+FFFD.
-///
-/// It is legal JSON, but no text: no `String` holds it, Postgres cannot extract it, and strict
-/// servers refuse it when it is sent back.
-pub(super) fn whole_pairs(json: &str) -> Cow<'_, str> {
-    if !json.contains("\\ud") && !json.contains("\\uD") {
-        return json.into();
-    }
-    let mut whole = String::with_capacity(json.len());
-    let mut rest = json;
-    while let Some((plain, escape)) = rest.find('\\').and_then(|at| rest.split_at_checked(at)) {
-        whole.push_str(plain);
-        let (length, is_half) = match (unit(escape), escape.get(6..).and_then(unit)) {
-            (Some(0xD800..=0xDBFF), Some(0xDC00..=0xDFFF)) => (12, false),
-            (Some(0xD800..=0xDFFF), _) => (6, true),
-            (Some(_), _) => (6, false),
-            (None, _) => (2, false),
-        };
-        let (escape, after) = escape.split_at_checked(length).unwrap_or((escape, ""));
-        whole.push_str(if is_half { "\\ufffd" } else { escape });
-        rest = after;
-    }
-    whole.push_str(rest);
-    whole.into()
-}
-
-/// The number of the escape `\uXXXX` at the start of `json`.
-fn unit(json: &str) -> Option<u16> {
-    u16::from_str_radix(json.strip_prefix("\\u")?.get(..4)?, 16).ok()
-}
-
 /// The text of a JSON string that says something.
 pub(super) fn words(json: Option<&RawValue>) -> Option<String> {
     json.and_then(text).filter(|text| !text.is_empty())
@@ -127,26 +96,6 @@ mod tests {
 
     fn raw(json: &str) -> Box<RawValue> {
         RawValue::from_string(json.to_owned()).unwrap()
-    }
-
-    #[test]
-    fn half_a_surrogate_pair_does_not_cost_the_text() {
-        for (json, expected) in [
-            (r#""plain""#, r#""plain""#),
-            (r#""a\ud83d""#, r#""a\ufffd""#),
-            (
-                r#""\uDE00b\n\ud83d\ud83d\ude00""#,
-                r#""\ufffdb\n\ufffd\ud83d\ude00""#,
-            ),
-            (r#""\\ud83d \u00e9""#, r#""\\ud83d \u00e9""#),
-            (r#""\ud83dé""#, r#""\ufffdé""#),
-        ] {
-            assert_eq!(whole_pairs(json), expected);
-            assert!(
-                serde_json::from_str::<String>(&whole_pairs(json)).is_ok(),
-                "{json}"
-            );
-        }
     }
 
     #[test]

@@ -9,8 +9,9 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::classify::Verdict;
-use super::lenient::{Fields, count, elements, text, whole_pairs, words};
+use super::lenient::{Fields, count, elements, text, words};
 use crate::chat::{Answer, Stop, ToolCall, Usage};
+use crate::escape::{armour, disarm_text};
 
 #[derive(Deserialize)]
 struct Reply<'a> {
@@ -44,7 +45,7 @@ struct Choice<'a> {
 /// # Errors
 /// The verdict on an `error` object inside the reply, or on a reply without a message.
 pub(super) fn read(reply: &RawValue) -> Result<Answer, Verdict> {
-    let reply = whole_pairs(reply.get());
+    let reply = armour(reply.get());
     let reply: Reply<'_> = serde_json::from_str(&reply).map_err(|error| {
         Verdict::malformed(&format!("a reply that is no chat completion: {error}"))
     })?;
@@ -161,7 +162,9 @@ fn tool_call(json: &RawValue) -> ToolCall {
                 for (key, json) in Fields::read(json).0 {
                     match key.as_str() {
                         "name" => call.name = text(json).unwrap_or_default(),
-                        "arguments" | "input" => call.arguments = arguments(json),
+                        "arguments" | "input" => {
+                            call.arguments = disarm_text(&arguments(json)).into_owned();
+                        }
                         _ => {}
                     }
                 }

@@ -4,6 +4,7 @@
 //! which loses the status and the headers and writes whole bodies into the log. Whatever leaves
 //! here as a success is JSON, so that the crate's own path of errors is never taken.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
@@ -13,9 +14,11 @@ use std::time::Duration;
 use async_openai::error::OpenAIError;
 use async_openai::middleware::HttpRequestFactory;
 use bytes::{Bytes, BytesMut};
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH};
 use http::{HeaderValue, StatusCode};
 use serde_json::value::RawValue;
+
+use crate::escape::disarm_well_formed;
 
 use super::classify::{Verdict, classify};
 use super::error::ModelError;
@@ -85,6 +88,7 @@ impl Transport {
             Some(value) => drop(request.headers_mut().insert(AUTHORIZATION, value)),
             None => drop(request.headers_mut().remove(AUTHORIZATION)),
         }
+        disarm_body(&mut request);
         let mut response = self.http.execute(request).await.map_err(network)?;
         let status = response.status();
         let hints = Hints::read(response.headers(), SystemClock.now());
@@ -106,6 +110,19 @@ impl Transport {
             return Err(Verdict::malformed("a reply that is no JSON"));
         }
         Ok((status, body.freeze()))
+    }
+}
+
+/// What was escaped when it came in goes out as it was; half a surrogate pair, which strict servers
+/// refuse, as U+FFFD.
+fn disarm_body(request: &mut reqwest::Request) {
+    let text = request
+        .body()
+        .and_then(reqwest::Body::as_bytes)
+        .and_then(|bytes| std::str::from_utf8(bytes).ok());
+    if let Some(Cow::Owned(body)) = text.map(disarm_well_formed) {
+        request.headers_mut().remove(CONTENT_LENGTH);
+        *request.body_mut() = Some(body.into());
     }
 }
 

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::StoreError;
 use crate::chat::{Answer, OutcomeStatus, Stop, ToolCall, ToolOutcome, Usage};
+use crate::escape::{disarm, disarm_text};
 use crate::conversation::{Entry, PastRound, PastTurn};
 use crate::ids::{ConversationId, JobId};
 use crate::wire::Job;
@@ -187,5 +188,8 @@ async fn load_calls(
 
 /// The arguments as the model wrote them: what stands as a JSON string was no JSON.
 fn arguments_of(stored: String) -> String {
-    serde_json::from_str(&stored).unwrap_or(stored)
+    match serde_json::from_str::<String>(&stored) {
+        Ok(text) => disarm_text(&text).into_owned(),
+        Err(_json) => disarm(&stored).into_owned(),
+    }
 }

@@ -3,7 +3,7 @@ use sqlx::PgConnection;
 
 use super::{Store, StoreError};
 use crate::chat::{Answer, ToolOutcome, Usage};
-use crate::escape::armour_text;
+use crate::escape::{armour, armour_text};
 use crate::fault::Failure;
 use crate::ids::{ConversationId, JobId, WorkerId};
 use crate::wire::{FinishReason, Status};
@@ -344,10 +344,10 @@ impl<'a> Calls<'a> {
 
 /// The arguments as the model wrote them, if that is JSON; else as a JSON string.
 fn as_json(arguments: &str) -> String {
-    let armoured = armour_text(arguments);
-    match serde_json::from_str::<serde::de::IgnoredAny>(&armoured) {
-        Ok(_) => armoured.into_owned(),
-        Err(_not_json) => serde_json::Value::from(armoured.as_ref()).to_string(),
+    let json = armour(arguments);
+    match serde_json::from_str::<serde::de::IgnoredAny>(&json) {
+        Ok(_) => json.into_owned(),
+        Err(_not_json) => serde_json::Value::from(armour_text(arguments).as_ref()).to_string(),
     }
 }
 

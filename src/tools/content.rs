@@ -1,8 +1,11 @@
 //! What a tool's answer says, as text for the model: every content block read alone and leniently.
 //! Pure.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
+use crate::escape::armour_text;
 use crate::chat::{OutcomeStatus, ToolOutcome};
 
 /// What stands for an answer without any text.
@@ -45,10 +48,15 @@ pub(super) fn read_line(text: String, whole: usize, max_bytes: usize) -> ToolOut
 /// An outcome of `text`, cut at `max_bytes`.
 pub(super) fn outcome(status: OutcomeStatus, text: String, max_bytes: usize) -> ToolOutcome {
     let size = text.len();
+
     let text = if text.is_empty() {
         NO_OUTPUT.to_owned()
     } else {
         cut(text, size, max_bytes)
+    };
+    let text = match armour_text(&text) {
+        Cow::Borrowed(_) => text,
+        Cow::Owned(armoured) => armoured,
     };
     ToolOutcome {
         status,
