@@ -6,7 +6,7 @@ use crate::config::Config;
 ///
 /// # Errors
 /// What kept it from starting, for people.
-pub async fn run(config: Config) -> anyhow::Result<()> {
-    drop(config);
+pub async fn run(config: Config, migrate: bool) -> anyhow::Result<()> {
+    drop((config, migrate));
     Ok(())
 }
