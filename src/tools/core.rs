@@ -21,7 +21,7 @@ use crate::config::ServerConfig;
 pub enum ServerState {
     /// Its first process is being started.
     Starting,
-    /// At least one process has started, and no later start failed since.
+    /// A process has started; whether one runs right now is another matter.
     Ready,
     /// It has no process, and the last start failed.
     Down {
