@@ -151,14 +151,15 @@ impl Deref for Lease {
 pub(super) struct Starter(Arc<Core>);
 
 impl Manager for Starter {
-    type Type = Process;
+    /// Boxed, so that a lease is cheap to move.
+    type Type = Box<Process>;
     type Error = StartError;
 
-    async fn create(&self) -> Result<Process, StartError> {
-        self.0.start_process().await
+    async fn create(&self) -> Result<Box<Process>, StartError> {
+        self.0.start_process().await.map(Box::new)
     }
 
-    async fn recycle(&self, process: &mut Process, _: &Metrics) -> RecycleResult<StartError> {
+    async fn recycle(&self, process: &mut Box<Process>, _: &Metrics) -> RecycleResult<StartError> {
         if !process.is_usable() {
             Err(RecycleError::message("it ended"))
         } else if process.is_worn(&self.0.config().pool) {

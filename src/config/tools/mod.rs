@@ -22,7 +22,7 @@ pub struct ToolsSettings {
     /// A JSON file of MCP servers in the format that MCP hosts share (`mcpServers`)
     #[arg(long, env = "MCP_CONFIG", value_name = "FILE")]
     mcp_config: Option<String>,
-    /// How processes are shared where a server does not say: `call`, `shared`, `job` or `user`
+    /// How processes are shared where a server does not say: `call` or `shared`
     #[arg(
         long,
         env = "CHAT_POOL_ISOLATION",
