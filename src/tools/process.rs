@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::child::{Child, Vitals};
 use super::core::Core;
-use super::error::StartError;
+use super::error::{StartError, Stillborn};
 use super::line::LineSession;
 use super::mcp::{Era, McpSession, Pipes};
 use super::session::{Answer, CallError, Halt, Request, Session};
@@ -49,19 +49,20 @@ impl Drop for Ready {
 }
 
 fn slow(within: Duration) -> StartError {
-    StartError::Slow {
-        secs: within.as_secs(),
-        last_words: String::new(),
-    }
+    StartError::Slow(within.as_secs())
 }
 
 impl Process {
     /// Starts a process and lists its tools.
-    pub(super) async fn start(core: &Core, era: Era) -> Result<(Self, Vec<Value>), StartError> {
+    pub(super) async fn start(core: &Core, era: Era) -> Result<(Self, Vec<Value>), Stillborn> {
         let config = core.config();
-        let (child, stdin, stdout) =
-            core.nursery()
-                .start(&config.name, &config.transport, core.vitals())?;
+        let started = core
+            .nursery()
+            .start(&config.name, &config.transport, core.vitals());
+        let (child, stdin, stdout) = started.map_err(|error| Stillborn {
+            error,
+            last_words: String::new(),
+        })?;
         let max_line = config.max_result_bytes.saturating_mul(2).max(LEAST_LINE);
         let pipes = Pipes {
             stdin,
@@ -101,7 +102,10 @@ impl Process {
                 };
                 Ok((process, tools))
             }
-            Err(error) => Err(error.with(&child.last_words().await)),
+            Err(error) => Err(Stillborn {
+                error,
+                last_words: child.last_words().await,
+            }),
         }
     }
 

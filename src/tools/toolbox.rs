@@ -236,7 +236,7 @@ fn missing(wanted: &[&Server], selection: &Selection<'_>) -> Result<Vec<String>,
         let reason = match server.core().state() {
             ServerState::Ready => continue,
             ServerState::Starting => "it has not started in time".to_owned(),
-            ServerState::Down { reason } => reason,
+            ServerState::Down { reason, .. } => reason,
         };
         if config.required || selection.servers.is_some() {
             return Err(ToolsError::Unavailable {

@@ -53,7 +53,7 @@ async fn content_of_an_unknown_kind_costs_nothing_else() {
 async fn a_protocol_version_that_nobody_knows_is_refused() {
     let tools = Tools::start([odd("2099-01-01", r#"{"tools":[]}"#, "{}")]);
     assert_eq!(tools.offer().await.missing(), ["odd"]);
-    let ServerState::Down { reason } = tools.health().state else {
+    let ServerState::Down { reason, .. } = tools.health().state else {
         panic!("it is not down: {:?}", tools.health());
     };
     assert!(
