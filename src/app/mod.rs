@@ -25,6 +25,66 @@ use stop::Signals;
 /// # Errors
 /// What kept it from starting, for people.
 pub async fn run(config: Config, migrate: bool) -> anyhow::Result<()> {
-    drop((config, migrate));
+    let signals = Signals::listen()?;
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let tools = Toolbox::start(&config.tools, &tasks);
+    let served = tokio::select! {
+        served = serve(config, migrate, tools.clone(), (&tasks, &stop), &signals) => served,
+        () = signals.second() => {
+            tracing::warn!("told to stop twice; running jobs are left to other workers");
+            Ok(())
+        }
+    };
+    stop.cancel();
+    tools.shutdown().await;
+    tasks.close();
+    tokio::select! { () = tasks.wait() => {}, () = signals.second() => {} }
+    served
+}
+
+async fn serve(
+    config: Config,
+    migrate: bool,
+    tools: Toolbox,
+    (tasks, stop): (&TaskTracker, &CancellationToken),
+    signals: &Signals,
+) -> anyhow::Result<()> {
+    let address = config.worker.http_addr;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("CHAT_HTTP_ADDR: cannot listen on {address}"))?;
+    let started = tokio::select! {
+        started = start::services(&config, migrate, tasks, stop) => started?,
+        () = signals.first() => return Ok(()),
+    };
+    let clock = Arc::new(SystemClock);
+    let runner = Runner {
+        store: started.store.clone(),
+        model: Model::connect(&config.model)?,
+        tools,
+        clock: clock.clone(),
+        jobs: Arc::new(config.jobs.clone()),
+        model_result_bytes: config.tools.model_result_bytes,
+    };
+    let drain = config.worker.drain;
+    let parts = Parts {
+        config,
+        broker: started.broker,
+        store: started.store,
+        runner,
+        clock,
+    };
+    let worker = Worker::sign_on(parts, tasks, stop).await?;
+    tracing::info!(worker.id = %worker.id(), http = %address, "the worker takes jobs");
+    tasks.spawn(worker.clone().serve_health(listener, stop.clone()));
+    let runs = TaskTracker::new();
+    worker.take_in(&runs, signals.token()).await;
+    tracing::info!(jobs = runs.len(), "stopping: running jobs may end");
+    if !Worker::drain(&runs, drain).await {
+        tracing::warn!(
+            jobs = runs.len(),
+            "jobs are still running; they are left to other workers"
+        );
+    }
     Ok(())
 }
