@@ -62,7 +62,7 @@ pub(super) fn reason(server: &ServerHealth) -> Option<String> {
     match &server.state {
         ServerState::Ready => None,
         ServerState::Starting => Some("it has not started in time".to_owned()),
-        ServerState::Down { reason } => Some(reason.clone()),
+        ServerState::Down { reason, last_words } => Some(format!("{reason}{last_words}")),
     }
 }
 

@@ -53,7 +53,9 @@ impl Worker {
             }
         };
         match (taken, letter) {
-            (Taken::Run(claimed, held), Letter::Job(job, _)) => {
+            (Taken::Run(claimed, held), Letter::Job(job, text)) => {
+                // Stored by now; a job may be in hand for an hour.
+                drop(text);
                 self.run(*claimed, Some((*job, original)), held).await;
             }
             (Taken::Run(claimed, held), Letter::Wake(_) | Letter::Refused(_)) => {
@@ -235,13 +237,13 @@ impl Worker {
     fn taken(&self, claimed: Claimed) -> Taken {
         let hold = |claimed: &ClaimedJob| self.0.in_hand.hold(claimed.run.job_id);
         match claimed {
-            Claimed::Run(claimed) => {
-                let held = hold(&claimed);
-                Taken::Run(claimed, held)
+            Claimed::Run(job) => {
+                let guard = hold(&job);
+                Taken::Run(job, guard)
             }
-            Claimed::GiveUp(claimed) => {
-                let held = hold(&claimed);
-                Taken::GiveUp(claimed, held)
+            Claimed::GiveUp(job) => {
+                let guard = hold(&job);
+                Taken::GiveUp(job, guard)
             }
             Claimed::Finished(stored) => Taken::Finished(stored),
             Claimed::Parked | Claimed::InHand | Claimed::Conflict | Claimed::Forbidden => {

@@ -65,17 +65,14 @@ impl Worker {
             reasons.push(format!("database: no heartbeat for {} s", age.as_secs()));
         }
         for server in self.0.runner.tools.health() {
-            match server.state {
-                ServerState::Ready => {}
-                ServerState::Starting => {
-                    reasons.push(format!("tools: {} is starting", server.name))
-                }
-                ServerState::Down { reason } if server.required => {
-                    reasons.push(format!("tools: {} is down: {reason}", server.name));
-                }
+            let reason = match server.state {
+                ServerState::Ready => continue,
+                ServerState::Starting => "it is starting".to_owned(),
                 // The jobs go on without it.
-                ServerState::Down { .. } => {}
-            }
+                ServerState::Down { .. } if !server.required => continue,
+                ServerState::Down { reason, .. } => reason,
+            };
+            reasons.push(format!("tools: {}: {reason}", server.name));
         }
         reasons
     }
