@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::output::{self, Screen};
 use super::text::one_line;
-use super::{failure, init_quiet_logs, tools};
+use super::{failure, init_quiet_logs, told_to_stop, tools};
 use crate::broker::Publisher;
 use crate::config::{BrokerConfig, Config, Settings, StoreConfig, ToolsConfig, environment};
 use crate::ids::JobId;
@@ -148,7 +148,7 @@ async fn tool_servers(config: &ToolsConfig) -> Vec<Finding> {
     // What came of it stands in the health, also of those that are not there in time.
     tokio::select! {
         _offered = timeout(LIMIT, toolbox.offer(&selection)) => {}
-        _interrupted = tokio::signal::ctrl_c() => {}
+        () = told_to_stop() => {}
     }
     let health = toolbox.health();
     toolbox.shutdown().await;

@@ -55,8 +55,10 @@ pub(super) fn lacks_schema(error: &StoreError) -> bool {
     let StoreError::Database(error) = error else {
         return false;
     };
-    let code = error.as_database_error().and_then(|error| error.code());
-    code.is_some_and(|code| ["42P01", "3F000", "42703", "42704"].contains(&code.as_ref()))
+    error.as_database_error().is_some_and(|error| {
+        let code = error.code().unwrap_or_default();
+        ["42P01", "3F000", "42703", "42704"].contains(&code.as_ref())
+    })
 }
 
 /// A failure of the database, with what to do about it.

@@ -20,12 +20,11 @@ use clap::{Parser, Subcommand};
 use crate::config::{LogFormat, Problems, TelemetryConfig, environment};
 use crate::telemetry;
 
-/// Runs chat jobs with tools in the background: `RabbitMQ` in, an OpenAI-compatible model and MCP
-/// tools in the middle, Postgres as the record, `RabbitMQ` out.
 #[derive(Debug, Parser)]
 #[command(
     name = "chat-worker",
     version,
+    about = env!("CARGO_PKG_DESCRIPTION"),
     after_help = "Settings are read from flags, from the environment and from a file .env, in this order.\n\
                   Exit codes: 0 done, 1 failed, 2 wrong usage or configuration."
 )]
@@ -88,6 +87,19 @@ fn checked<T>(parse: impl FnOnce(&mut Problems) -> Option<T>) -> Result<T, Probl
     let mut problems = Problems::default();
     let parsed = parse(&mut problems);
     problems.none_or(|| parsed)
+}
+
+/// Returns when somebody wants this process to end, for commands that have children to end first.
+async fn told_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        tokio::signal::ctrl_c().await.unwrap_or_default();
+        return;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
 }
 
 /// Logs of a command that is no worker: it says itself what went wrong, so there are none unless

@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use super::output::{self, Screen};
 use super::text::one_line;
-use super::{checked, init_quiet_logs};
+use super::{checked, init_quiet_logs, told_to_stop};
 use crate::config::{ToolsConfig, ToolsSettings, environment};
 use crate::tools::{Offer, RetryClass, Selection, ServerHealth, ServerState, Toolbox};
 
@@ -73,7 +73,7 @@ async fn ask(config: &ToolsConfig) -> anyhow::Result<(Arc<Offer>, Vec<ServerHeal
     let selection = Selection::default();
     let offered = tokio::select! {
         offered = toolbox.offer(&selection) => offered.map_err(anyhow::Error::from),
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        () = told_to_stop() => Err(anyhow::anyhow!("interrupted")),
     };
     let health = toolbox.health();
     toolbox.shutdown().await;
@@ -129,9 +129,10 @@ fn table(offer: &Offer, screen: Screen) -> Vec<String> {
             );
             let left = screen.width.saturating_sub(measure_text_width(&head) + 2);
             let about = one_line(about);
-            let about = match screen.terminal {
-                true => console::truncate_str(&about, left, "…").into_owned(),
-                false => about,
+            let about = if screen.terminal {
+                console::truncate_str(&about, left, "…").into_owned()
+            } else {
+                about
             };
             format!("{head}  {about}").trim_end().to_owned()
         })

@@ -1,4 +1,5 @@
 use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -32,10 +33,10 @@ pub(super) async fn read(path: &Path, max_bytes: usize) -> anyhow::Result<Vec<Ne
     if !bad.is_empty() {
         let mut text = format!("{name} has {} bad line(s); nothing was sent:", bad.len());
         for (line, what) in bad.iter().take(MAX_NAMED) {
-            text.push_str(&format!("\n  line {line}: {what}"));
+            write!(text, "\n  line {line}: {what}").unwrap_or_default();
         }
         if bad.len() > MAX_NAMED {
-            text.push_str(&format!("\n  and {} more", bad.len() - MAX_NAMED));
+            write!(text, "\n  and {} more", bad.len() - MAX_NAMED).unwrap_or_default();
         }
         return Err(Usage(text).into());
     }
@@ -115,9 +116,10 @@ async fn send_all(
         })
         .try_fold(0_usize, |count, job| {
             bar.step();
-            let printed = match print_ids {
-                true => output::line(&job.id.to_string()),
-                false => Ok(()),
+            let printed = if print_ids {
+                output::line(&job.id.to_string())
+            } else {
+                Ok(())
             };
             async move { Ok(printed.map(|()| count + 1)?) }
         });

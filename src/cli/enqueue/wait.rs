@@ -60,7 +60,7 @@ async fn ask(job: &NewJob, sender: &Sender, setup: &Setup) -> anyhow::Result<Ans
     let waited = wait(&mut inbox, job.id, &spinner, setup.timeout).await;
     spinner.end();
     inbox.close().await;
-    waited.map_err(|error| error.context(format!("see `chat-worker show {}`", job.id)))
+    waited.map_err(|error| anyhow::anyhow!("{error}; see `chat-worker show {}`", job.id))
 }
 
 /// An inbox that the job's events come to as well, if this user may have them.
@@ -81,7 +81,7 @@ async fn wait(
 ) -> anyhow::Result<Answer> {
     let deadline = Deadline::after(limit);
     while let Some(letter) = inbox.next(deadline.left()).await? {
-        match open(&letter) {
+        match open(&letter)? {
             Some(Opened::Result(answer)) if answer.result.job_id == job => return Ok(*answer),
             Some(Opened::Event { name, detail }) => spinner.event(&name, detail.as_deref()),
             Some(Opened::Result(_)) | None => {}
@@ -108,7 +108,7 @@ pub(super) async fn collect(
             let (many, secs) = (open_jobs.len(), limit.as_secs());
             anyhow::bail!("no further result within {secs} s; {many} job(s) are open");
         };
-        if let Some(Opened::Result(answer)) = open(&letter)
+        if let Some(Opened::Result(answer)) = open(&letter)?
             && open_jobs.remove(&answer.result.job_id)
         {
             failed += usize::from(!answer.result.success);
@@ -132,25 +132,32 @@ enum Opened {
 /// The part of an event that is shown.
 #[derive(Deserialize)]
 struct Event {
-    event: String,
+    #[serde(rename = "event")]
+    name: String,
     #[serde(default)]
     tool: Option<String>,
     #[serde(default)]
     model: Option<String>,
 }
 
-fn open(letter: &Letter) -> Option<Opened> {
-    let json = std::str::from_utf8(&letter.body).ok()?;
+/// What is in a letter, if it is for us.
+///
+/// # Errors
+/// It is a result that cannot be read: who waits for it must not wait on.
+fn open(letter: &Letter) -> anyhow::Result<Option<Opened>> {
+    let json = String::from_utf8_lossy(&letter.body);
     // A lone surrogate is legal in JSON and no Rust text.
-    let armoured = armour(json);
+    let armoured = armour(&json);
     if letter.properties.kind.as_deref() == Some(RESULT_TYPE) {
-        let result = serde_json::from_str(&armoured).ok()?;
-        let json = json.to_owned();
-        return Some(Opened::Result(Box::new(Answer { result, json })));
+        let result = serde_json::from_str(&armoured).map_err(|error| {
+            anyhow::anyhow!("a result came that this version cannot read: {error}")
+        })?;
+        let json = json.into_owned();
+        return Ok(Some(Opened::Result(Box::new(Answer { result, json }))));
     }
-    let event: Event = serde_json::from_str(&armoured).ok()?;
-    Some(Opened::Event {
-        name: event.event,
+    let event = serde_json::from_str::<Event>(&armoured).ok();
+    Ok(event.map(|event| Opened::Event {
+        name: event.name,
         detail: event.tool.or(event.model),
-    })
+    }))
 }
