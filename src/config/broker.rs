@@ -6,7 +6,7 @@ use super::{Problems, Secret};
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "RabbitMQ")]
 pub struct BrokerSettings {
-    /// Where `RabbitMQ` is: `amqp://` or `amqps://`, user, password, host, port, `/` and the vhost (%2f for the default one)
+    /// Where RabbitMQ is: `amqp://` or `amqps://`, user, password, host, port, `/` and the vhost (%2f for the default one)
     #[arg(
         long,
         env = "AMQP_URL",
