@@ -42,14 +42,14 @@ impl Worker {
         };
         let taken = match taken {
             Ok(taken) => {
-                delivery.ack().await;
+                delivery.ack();
                 taken
             }
             Err(error) => {
                 // Nothing was stored, so the broker keeps it; not at once, or it would spin.
                 tracing::error!(%error, "a delivery could not be stored; it goes back to the broker");
                 tokio::time::sleep(PAUSE).await;
-                return delivery.requeue().await;
+                return delivery.requeue();
             }
         };
         match (taken, letter) {

@@ -39,7 +39,7 @@ impl Worker {
         }
         intake.stop().await;
         while let Some(delivery) = intake.next().await {
-            delivery.requeue().await;
+            delivery.requeue();
         }
     }
 
