@@ -2,6 +2,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::claim_rules::{Decision, Facts, JobFacts, Owner, Standing, decide};
+use super::finish::Next;
 use super::outbox::StoredResult;
 use super::record::Run;
 use super::{Store, StoreError, log};
@@ -41,6 +42,28 @@ pub struct NewJob<'a> {
     pub enqueued_at: Option<DateTime<Utc>>,
 }
 
+/// Who claims, and what for.
+#[derive(Clone, Copy, Debug)]
+pub struct Claimant {
+    /// The worker.
+    pub worker: WorkerId,
+    /// Whether this process has a run of the job.
+    pub in_hand: bool,
+    /// What it wants with the job.
+    pub wants: Wants,
+    /// Failures and deaths after which a job is given up.
+    pub max_attempts: u32,
+}
+
+/// What a worker wants with a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wants {
+    /// To run it.
+    ToRun,
+    /// To leave it to whoever has a free slot.
+    ToHandOver,
+}
+
 /// What came of a claim.
 #[derive(Debug)]
 pub enum Claimed {
@@ -50,6 +73,8 @@ pub enum Claimed {
     GiveUp(Box<ClaimedJob>),
     /// It is stored, and waits for its turn.
     Parked,
+    /// It is stored and marked queued; any worker that a wake-up reaches may run it.
+    Queued(Next),
     /// It has ended; its result can be published again.
     Finished(Box<StoredResult>),
     /// Somebody has it, or it waits.
@@ -85,19 +110,15 @@ pub struct ClaimedJob {
 
 impl Store {
     /// Claims the job that a delivery brought: in one statement where job and conversation are
-    /// new, else in one transaction under the locks of both. `in_hand` says whether this process
-    /// has a run of it.
+    /// new, else in one transaction under the locks of both.
     ///
     /// # Errors
     /// The database fails; nothing is stored then, or the whole claim.
-    pub async fn claim(
-        &self,
-        job: &NewJob<'_>,
-        worker: WorkerId,
-        max_attempts: u32,
-        in_hand: bool,
-    ) -> Result<Claimed, StoreError> {
-        if !in_hand && let Some(claimed) = self.claim_new(job, worker).await? {
+    pub async fn claim(&self, job: &NewJob<'_>, claimant: Claimant) -> Result<Claimed, StoreError> {
+        if claimant.wants == Wants::ToRun
+            && !claimant.in_hand
+            && let Some(claimed) = self.claim_new(job, claimant.worker).await?
+        {
             return Ok(Claimed::Run(Box::new(claimed)));
         }
         let mut tx = self.pool.begin().await?;
@@ -112,9 +133,7 @@ impl Store {
             job_id: job.id,
             conversation_id: job.conversation_id,
             delivery: Some(job),
-            worker,
-            max_attempts,
-            in_hand,
+            claimant,
         };
         let claimed = claim.decide_and_do(&mut tx).await?;
         match &claimed {
@@ -123,6 +142,7 @@ impl Store {
             Claimed::Run(_)
             | Claimed::GiveUp(_)
             | Claimed::Parked
+            | Claimed::Queued(_)
             | Claimed::Finished(_)
             | Claimed::InHand => tx.commit().await?,
         }
@@ -136,9 +156,7 @@ impl Store {
     pub async fn claim_known(
         &self,
         job_id: JobId,
-        worker: WorkerId,
-        max_attempts: u32,
-        in_hand: bool,
+        claimant: Claimant,
     ) -> Result<Option<Claimed>, StoreError> {
         let mut tx = self.pool.begin().await?;
         let conversation = sqlx::query_scalar!(
@@ -154,9 +172,7 @@ impl Store {
             job_id,
             conversation_id: ConversationId(conversation),
             delivery: None,
-            worker,
-            max_attempts,
-            in_hand,
+            claimant,
         };
         let claimed = claim.decide_and_do(&mut tx).await?;
         tx.commit().await?;
@@ -238,9 +254,7 @@ struct Claim<'a> {
     job_id: JobId,
     conversation_id: ConversationId,
     delivery: Option<&'a NewJob<'a>>,
-    worker: WorkerId,
-    max_attempts: u32,
-    in_hand: bool,
+    claimant: Claimant,
 }
 
 impl Claim<'_> {
@@ -264,6 +278,11 @@ impl Claim<'_> {
                 self.insert_if_new(tx, facts.job.is_none()).await?;
                 self.wait_for_turn(tx).await?;
                 Ok(Claimed::Parked)
+            }
+            Decision::Run { .. } if self.claimant.wants == Wants::ToHandOver => {
+                self.insert_if_new(tx, facts.job.is_none()).await?;
+                self.redirect(tx).await?;
+                Ok(Claimed::Queued(self.queue(tx).await?))
             }
             Decision::Run { took_over } => {
                 self.insert_if_new(tx, facts.job.is_none()).await?;
@@ -313,10 +332,12 @@ impl Claim<'_> {
                 .is_none_or(|new| new.request_hash == job.request_hash),
             standing: match job.status.as_str() {
                 "completed" | "failed" | "cancelled" => Standing::Finished,
-                "running" if job.worker_id == Some(self.worker.0) && self.in_hand => {
+                "running"
+                    if job.worker_id == Some(self.claimant.worker.0) && self.claimant.in_hand =>
+                {
                     Standing::Running(Owner::Me)
                 }
-                "running" if job.worker_id == Some(self.worker.0) => {
+                "running" if job.worker_id == Some(self.claimant.worker.0) => {
                     Standing::Running(Owner::MeWithoutRun)
                 }
                 "running" if job.owner_alive => Standing::Running(Owner::Alive),
@@ -333,7 +354,7 @@ impl Claim<'_> {
             foreign_conversation: foreign,
             job,
             earlier_turn_unfinished,
-            max_attempts: self.max_attempts,
+            max_attempts: self.claimant.max_attempts,
         })
     }
 
@@ -384,6 +405,27 @@ impl Claim<'_> {
         Ok(())
     }
 
+    /// Marks the job queued. The mark falls due again in a minute, so that a lost wake-up is sent
+    /// again. A running job whose owner is dead stays as it is: whoever is woken takes it over.
+    async fn queue(&self, tx: &mut PgConnection) -> Result<Next, StoreError> {
+        let row = sqlx::query!(
+            r#"
+            UPDATE chat.jobs
+            SET status = CASE WHEN status = 'running' THEN status ELSE 'queued' END, wait_reason = NULL, due_at = now() + interval '1 min'
+            WHERE id = $1 RETURNING priority
+            "#,
+            self.job_id.0
+        )
+        .fetch_one(tx)
+        .await?;
+        Ok(Next {
+            job_id: self.job_id,
+            priority: row
+                .priority
+                .and_then(|priority| u8::try_from(priority).ok()),
+        })
+    }
+
     /// A genuine duplicate's sender is where the result goes from now on.
     async fn redirect(&self, tx: &mut PgConnection) -> Result<(), StoreError> {
         let Some(NewJob {
@@ -426,7 +468,7 @@ impl Claim<'_> {
             FROM job
             "#,
             self.job_id.0,
-            self.worker.0,
+            self.claimant.worker.0,
             took_over
         )
         .fetch_one(&mut *tx)
@@ -437,7 +479,7 @@ impl Claim<'_> {
             run: Run {
                 job_id: self.job_id,
                 conversation_id: self.conversation_id,
-                worker: self.worker,
+                worker: self.claimant.worker,
                 attempt: row.attempt,
                 turn: row.turn,
             },

@@ -23,7 +23,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
 use crate::config::StoreConfig;
 
-pub use claim::{Claimed, ClaimedJob, NewJob};
+pub use claim::{Claimant, Claimed, ClaimedJob, NewJob, Wants};
 pub use claim_rules::{Decision, Facts, JobFacts, Owner, Standing, decide};
 pub use dead_letters::DeadLetter;
 pub use error::StoreError;

@@ -14,7 +14,7 @@ use crate::escape::armour_text;
 use crate::fault::{ErrorCode, Failure};
 use crate::ids::{ConversationId, JobId, UserId};
 use crate::runner::{Ended, JobInHand, Ran, exhausted, insisting};
-use crate::store::{Claimed, ClaimedJob, NewJob, StoreError, parse_request};
+use crate::store::{Claimant, Claimed, ClaimedJob, NewJob, Next, StoreError, Wants, parse_request};
 use crate::wire::{self, JOB_TYPE, Job, Refused, WAKE_TYPE};
 
 /// How long a delivery that the database refuses is kept before the broker gets it back.
@@ -28,17 +28,17 @@ enum Letter {
 }
 
 impl Worker {
-    /// One delivery, from its claim to its result.
-    pub(super) async fn handle(self, mut delivery: Delivery) {
+    /// One delivery, from its claim to its result; or to its wake-up, if it is to be handed over.
+    pub(super) async fn handle(self, mut delivery: Delivery, wants: Wants) {
         let original = Original {
             body: Bytes::from(std::mem::take(&mut delivery.body)),
             properties: std::mem::take(&mut delivery.properties),
         };
         let letter = self.read(&original);
         let taken = match &letter {
-            Letter::Wake(job) => self.claim_known(*job).await,
+            Letter::Wake(job) => self.claim_known(*job, wants).await,
             Letter::Refused(refused) => self.refused(&original, refused).await,
-            Letter::Job(job, text) => self.claim(&original, job, text).await,
+            Letter::Job(job, text) => self.claim(&original, job, text, wants).await,
         };
         let taken = match taken {
             Ok(taken) => {
@@ -63,6 +63,10 @@ impl Worker {
             }
             (Taken::GiveUp(claimed, held), _) => self.give_up(*claimed, held).await,
             (Taken::Finished(stored), _) => self.publish_result(&stored).await,
+            (Taken::Queued(next), _) => {
+                self.insist(outgoing::wake_up(self.0.broker.names(), next))
+                    .await;
+            }
             (Taken::Settled, _) => {}
         }
     }
@@ -166,7 +170,13 @@ impl Worker {
         })
     }
 
-    async fn claim(&self, original: &Original, job: &Job, text: &str) -> Result<Taken, StoreError> {
+    async fn claim(
+        &self,
+        original: &Original,
+        job: &Job,
+        text: &str,
+        wants: Wants,
+    ) -> Result<Taken, StoreError> {
         let properties = &original.properties;
         let id = wire::job_id_of(Some(job), properties.message_id.as_deref());
         let hash = content_hash(job);
@@ -194,9 +204,8 @@ impl Worker {
             enqueued_at: properties.timestamp.and_then(sent_at),
         };
         let _turn = self.0.in_hand.turn(id).await;
-        let in_hand = self.0.in_hand.has(id);
-        let most = self.0.config.jobs.max_attempts;
-        let claimed = insisting!("claim", self.0.store.claim(&new, self.0.id, most, in_hand))?;
+        let claimant = self.claimant(id, wants);
+        let claimed = insisting!("claim", self.0.store.claim(&new, claimant))?;
         let refusal = match &claimed {
             Claimed::Conflict => (
                 ErrorCode::JobIdConflict,
@@ -209,6 +218,7 @@ impl Worker {
             Claimed::Run(_)
             | Claimed::GiveUp(_)
             | Claimed::Parked
+            | Claimed::Queued(_)
             | Claimed::Finished(_)
             | Claimed::InHand => {
                 return Ok(self.taken(claimed));
@@ -219,14 +229,19 @@ impl Worker {
         self.refused(original, &refused).await
     }
 
-    async fn claim_known(&self, job: JobId) -> Result<Taken, StoreError> {
+    fn claimant(&self, job: JobId, wants: Wants) -> Claimant {
+        Claimant {
+            worker: self.0.id,
+            in_hand: self.0.in_hand.has(job),
+            wants,
+            max_attempts: self.0.config.jobs.max_attempts,
+        }
+    }
+
+    async fn claim_known(&self, job: JobId, wants: Wants) -> Result<Taken, StoreError> {
         let _turn = self.0.in_hand.turn(job).await;
-        let in_hand = self.0.in_hand.has(job);
-        let most = self.0.config.jobs.max_attempts;
-        let claimed = insisting!(
-            "claim",
-            self.0.store.claim_known(job, self.0.id, most, in_hand)
-        )?;
+        let claimant = self.claimant(job, wants);
+        let claimed = insisting!("claim", self.0.store.claim_known(job, claimant))?;
         // A wake-up is never answered.
         Ok(match claimed {
             None | Some(Claimed::Finished(_)) => Taken::Settled,
@@ -246,6 +261,7 @@ impl Worker {
                 Taken::GiveUp(job, guard)
             }
             Claimed::Finished(stored) => Taken::Finished(stored),
+            Claimed::Queued(next) => Taken::Queued(next),
             Claimed::Parked | Claimed::InHand | Claimed::Conflict | Claimed::Forbidden => {
                 Taken::Settled
             }
@@ -352,6 +368,7 @@ enum Taken {
     Run(Box<ClaimedJob>, Held),
     GiveUp(Box<ClaimedJob>, Held),
     Finished(Box<crate::store::StoredResult>),
+    Queued(Next),
     Settled,
 }
 

@@ -54,7 +54,8 @@ impl Worker {
     fn not_ready(&self) -> Vec<String> {
         let mut reasons = Vec::new();
         let broker = self.0.broker.health();
-        if !broker.consuming() || !broker.publishing {
+        // Without a free slot it takes nothing in, which is as it should be.
+        if broker.intake == IntakeState::Waiting || !broker.publishing {
             let error = broker
                 .last_error
                 .unwrap_or_else(|| "not consuming".to_owned());
