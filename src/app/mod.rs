@@ -53,6 +53,8 @@ async fn serve(
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("CHAT_HTTP_ADDR: cannot listen on {address}"))?;
+    // With port 0 the system chose one.
+    let address = listener.local_addr()?;
     let started = tokio::select! {
         started = start::services(&config, migrate, tasks, stop) => started?,
         () = signals.first() => return Ok(()),

@@ -1,0 +1,18 @@
+//! The whole program: the built worker with a real `RabbitMQ`, a real `PostgreSQL`, real tool
+//! servers and a scripted model. A file a subject; `scenario` is the ground that each test gets.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+mod answers;
+mod scenario;
+
+/// The scripted model of the demonstrations.
+#[expect(dead_code, reason = "the program uses the rest of it")]
+#[path = "../../examples/stub_model/server.rs"]
+mod stub_model;
