@@ -47,7 +47,7 @@ pub(crate) fn settings_of_program() -> Defaults {
     let setting = |option: &str| {
         let name = between(option, "[env: ", "]").expect("an environment variable");
         let default = between(option, "[default: ", "]");
-        let default = default.map(|text| text.trim_matches('"').to_owned());
+        let default = default.map(|text| text.trim_matches(['"', '`']).to_owned());
         (name.trim_end_matches('=').to_owned(), default)
     };
     options.map(setting).collect()
