@@ -5,7 +5,7 @@ use anyhow::{Context as _, anyhow, bail};
 use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
 use lapin::{Connection, ConnectionProperties};
 use serde_json::json;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -71,6 +71,11 @@ impl Ground {
             Some(socket) => socket.display().to_string(),
             None => format!("{}:{}", self.admin.get_host(), self.admin.get_port()),
         }
+    }
+
+    /// A connection to another database of the same server.
+    pub(crate) async fn connect_admin(&self) -> anyhow::Result<PgConnection> {
+        Ok(self.admin.connect().await?)
     }
 
     /// The name of a queue or exchange.
