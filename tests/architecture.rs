@@ -4,6 +4,7 @@
 
 #![expect(
     clippy::expect_used,
+    clippy::panic,
     reason = "a test fails by panicking, in its helpers too"
 )]
 

@@ -5,6 +5,7 @@
 
 #![expect(
     clippy::expect_used,
+    clippy::panic,
     reason = "a test fails by panicking, in its helpers too"
 )]
 
@@ -30,7 +31,7 @@ async fn the_python_snippet_asks_and_reads_its_answer() {
             .arg(program),
     );
     assert_eq!(ran.trim(), "question-1 The answer is 42");
-    world.close().await;
+    world.close();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -42,7 +43,7 @@ async fn the_node_snippet_asks_and_reads_its_answer() {
     let ran = world.run(Command::new("node").arg(&file));
     std::fs::remove_file(&file).expect("the file of the snippet");
     assert!(ran.contains("{ ticket: 991 } The answer is 42"), "{ran}");
-    world.close().await;
+    world.close();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -67,8 +68,7 @@ async fn the_shell_snippets_and_then_the_queries_work() {
             .any(|text| text.contains("completed (answered)")),
         "{said:#?}"
     );
-    let results =
-        std::fs::read_to_string(world.directory.join("results.jsonl")).expect("results");
+    let results = std::fs::read_to_string(world.directory.join("results.jsonl")).expect("results");
     assert_eq!(results.lines().count(), 3);
     for line in results.lines() {
         let result: JobResult = serde_json::from_str(line).expect("a result");
@@ -100,7 +100,10 @@ async fn the_shell_snippets_and_then_the_queries_work() {
             );
         }
     }
-    world.close().await;
+    for query in Page::at("docs/OPERATIONS.md").all("sql") {
+        world.query(&query).await;
+    }
+    world.close();
 }
 
 #[test]
@@ -170,5 +173,18 @@ fn the_pages_that_are_linked_are_there() {
             path.exists(),
             "README.md links to {link}, which is not there"
         );
+    }
+}
+
+#[test]
+fn the_files_that_the_walkthroughs_name_are_there() {
+    for page in ["docs/ARCHITECTURE.md", "docs/DATA_MODEL.md"] {
+        let named = Page::at(page).source_files();
+        assert!(!named.is_empty(), "{page} names no file");
+        for name in named {
+            let places = [world::root(), world::root().join("src")];
+            let there = places.iter().any(|place| place.join(&name).exists());
+            assert!(there, "{page} names {name}, which is not there");
+        }
     }
 }

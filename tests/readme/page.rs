@@ -1,12 +1,30 @@
-//! README.md and what is to be found in it.
+//! A page of the documentation and what is to be found in it.
 
-/// The page.
+/// A page.
 pub(crate) struct Page(String);
 
 impl Page {
+    /// README.md.
     pub(crate) fn read() -> Self {
-        let path = super::world::root().join("README.md");
-        Self(std::fs::read_to_string(path).expect("README.md"))
+        Self::at("README.md")
+    }
+
+    /// Another page.
+    pub(crate) fn at(path: &str) -> Self {
+        let text = std::fs::read_to_string(super::world::root().join(path));
+        Self(text.unwrap_or_else(|error| panic!("{path}: {error}")))
+    }
+
+    /// The source files that it names in backticks with their directory.
+    pub(crate) fn source_files(&self) -> Vec<String> {
+        let quoted = self.0.split('`').skip(1).step_by(2);
+        let is_file = |text: &&str| {
+            text.contains('/')
+                && std::path::Path::new(text)
+                    .extension()
+                    .is_some_and(|end| end == "rs" || end == "sql")
+        };
+        quoted.filter(is_file).map(str::to_owned).collect()
     }
 
     /// The contents of all fences of a language.
@@ -22,7 +40,7 @@ impl Page {
                 lines.by_ref().find(|line| *line == "```");
             }
         }
-        assert!(!found.is_empty(), "README.md has no fence of {language}");
+        assert!(!found.is_empty(), "the page has no fence of {language}");
         found
     }
 
@@ -41,7 +59,7 @@ impl Page {
             (1..=level).contains(&hashes)
         };
         let mut lines = self.0.lines().skip_while(|line| *line != heading);
-        assert!(lines.next().is_some(), "README.md has no heading {heading}");
+        assert!(lines.next().is_some(), "the page has no heading {heading}");
         let body: Vec<_> = lines.take_while(|line| !ends(line)).collect();
         body.join("\n")
     }

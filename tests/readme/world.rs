@@ -14,7 +14,7 @@ use uuid::Uuid;
 const NEEDS: &str = "needs RabbitMQ and PostgreSQL: run `cargo xtask test`, or `eval \"$(cargo xtask env)\"` after `cargo xtask up`";
 const WORKER: &str = env!("CARGO_BIN_EXE_chat-worker");
 /// Nothing here takes long; who waits longer waits for ever.
-const LONG: Duration = Duration::from_secs(120);
+const LONG: Duration = Duration::from_mins(2);
 
 /// Everything that a snippet needs. What it started ends with it.
 pub(crate) struct World {
@@ -148,7 +148,7 @@ impl World {
     }
 
     /// Stops the worker in good order, and leaves nothing behind.
-    pub(crate) async fn close(mut self) {
+    pub(crate) fn close(mut self) {
         let pid = self.worker.0.id().to_string();
         let told = Command::new("kill")
             .args(["-TERM", &pid])
