@@ -25,10 +25,11 @@ impl Worker {
             properties: std::mem::take(&mut delivery.properties),
         };
         let letter = self.read(&original);
+        // Each stage is boxed: what a claim or a publish needs is freed while the job runs.
         let taken = match &letter {
-            Letter::Wake(job) => self.claim_known(*job, wants).await,
+            Letter::Wake(job) => Box::pin(self.claim_known(*job, wants)).await,
             Letter::Refused(refused) => self.refused(&original, refused).await,
-            Letter::Job(job, text) => self.claim(&original, job, text, wants).await,
+            Letter::Job(job, text) => Box::pin(self.claim(&original, job, text, wants)).await,
         };
         let taken = match taken {
             Ok(taken) => {
@@ -46,16 +47,16 @@ impl Worker {
             (Taken::Run(claimed, held), Letter::Job(job, text)) => {
                 // Stored by now; a job may be in hand for an hour.
                 drop(text);
-                self.run(*claimed, Some((*job, original)), held).await;
+                Box::pin(self.run(*claimed, Some((*job, original)), held)).await;
             }
             (Taken::Run(claimed, held), Letter::Wake(_) | Letter::Refused(_)) => {
-                self.run(*claimed, None, held).await;
+                Box::pin(self.run(*claimed, None, held)).await;
             }
-            (Taken::GiveUp(claimed, held), _) => self.give_up(*claimed, held).await,
-            (Taken::Finished(stored), _) => self.publish_result(&stored).await,
+            (Taken::GiveUp(claimed, held), _) => Box::pin(self.give_up(*claimed, held)).await,
+            (Taken::Finished(stored), _) => Box::pin(self.publish_result(&stored)).await,
             (Taken::Queued(next), _) => {
-                self.insist(outgoing::wake_up(self.0.broker.names(), next))
-                    .await;
+                let wake_up = outgoing::wake_up(self.0.broker.names(), next);
+                Box::pin(self.insist(wake_up)).await;
             }
             (Taken::Settled, _) => {}
         }
@@ -183,4 +184,23 @@ enum Taken {
     Finished(Box<crate::store::StoredResult>),
     Queued(Next),
     Settled,
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runner::{JobInHand, Runner};
+
+    fn size_of_future<A, B, C, F>(_of: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// A thousand jobs may be in hand, each for an hour.
+    #[test]
+    fn a_job_in_hand_is_small() {
+        assert!(size_of_future(Worker::handle) < 2_048);
+        let run = |worker: &'static Worker, (claimed, job), held| worker.run(claimed, job, held);
+        assert!(size_of_future(run) < 3_072);
+        let steps = |runner: &'static Runner, job: JobInHand, ()| runner.run(job);
+        assert!(size_of_future(steps) < 4_096);
+    }
 }

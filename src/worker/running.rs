@@ -27,8 +27,8 @@ impl Worker {
         };
         let (job_id, span) = (job.claimed.run.job_id, job_span(&job));
         let running = tracing::Instrument::instrument(Box::pin(self.0.runner.run(job)), span);
-        self.settle(job_id, running.await, original, request, held)
-            .await;
+        let ran = running.await;
+        Box::pin(self.settle(job_id, ran, original, request, held)).await;
     }
 
     /// Ends a job that failed too often.
@@ -38,8 +38,8 @@ impl Worker {
             return;
         };
         let failure = exhausted(self.0.config.jobs.max_attempts);
-        let ran = self.0.runner.fail(job, failure).await;
-        self.settle(job_id, ran, None, request, held).await;
+        let ran = Box::pin(self.0.runner.fail(job, failure)).await;
+        Box::pin(self.settle(job_id, ran, None, request, held)).await;
     }
 
     /// The claimed job, read; from its row where the delivery did not bring it.
