@@ -46,10 +46,10 @@ pub(super) async fn services(
 }
 
 async fn prepared_store(config: &Config, migrate: bool) -> Result<Store, StoreError> {
-    let store = Store::connect(&config.store).await?;
     if migrate {
-        store.migrate().await?;
+        Store::migrate_directly(&config.store).await?;
     }
+    let store = Store::connect(&config.store).await?;
     store.claim_prefix(&config.broker.prefix).await?;
     Ok(store)
 }

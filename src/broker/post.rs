@@ -80,8 +80,10 @@ impl Post {
                 Ok((connection, channel)) => {
                     pause = Backoff::default();
                     let ended = self.publish_on(&connection, &channel).await;
-                    // A new connection declares the topology again, which a deleted exchange needs.
-                    self.link.give_up(&connection);
+                    if matches!(ended, Ended::Broken(_)) {
+                        // A new connection declares the topology again, which a deleted exchange needs.
+                        self.link.give_up(&connection);
+                    }
                     ended
                 }
                 Err(error) => Ended::Broken(Broken {

@@ -3,6 +3,7 @@ use std::time::Duration;
 use sqlx::migrate::Migrator;
 
 use super::{Store, StoreError};
+use crate::config::StoreConfig;
 
 static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
 
@@ -13,6 +14,23 @@ const PATIENCE: Duration = Duration::from_mins(2);
 const POLL: Duration = Duration::from_millis(250);
 
 impl Store {
+    /// Brings the schema of the configured database up to date, past a transaction pooler: the
+    /// lock that is held meanwhile belongs to a session, which a pooler has not.
+    ///
+    /// # Errors
+    /// As [`Store::connect`] and [`Store::migrate`].
+    pub async fn migrate_directly(config: &StoreConfig) -> Result<(), StoreError> {
+        let store = Self::connect(&StoreConfig {
+            url: config.direct_url.clone(),
+            direct_url: config.direct_url.clone(),
+            connections: 1,
+        })
+        .await?;
+        let migrated = store.migrate().await;
+        store.close().await;
+        migrated
+    }
+
     /// Brings the schema up to date. Replicas that start together take turns; a replica older than
     /// the schema leaves it as it is, since migrations only ever add.
     ///

@@ -5,7 +5,7 @@ use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
 
 use super::object::object;
-use super::{Job, rules};
+use super::{Job, OnBusy, rules};
 use crate::escape::armour;
 use crate::fault::{ErrorCode, Failure};
 use crate::ids::{ConversationId, JobId, UserId};
@@ -53,9 +53,17 @@ pub fn decode(body: &[u8], max_bytes: usize) -> Result<(Job, String), Box<Refuse
     let text = armour(text);
     let job = read(&text).and_then(|job| rules::check(&job).map(|()| job));
     match job {
-        Ok(job) => Ok((job, text.into_owned())),
+        Ok(job) => Ok((without_defaults(job), text.into_owned())),
         Err(failure) => Err(Box::new(refuse(failure, &text))),
     }
+}
+
+/// The job without what says no more than its absence: a repeat that says it is the same job.
+fn without_defaults(mut job: Job) -> Job {
+    job.version = None;
+    job.stream = job.stream.filter(|stream| *stream);
+    job.on_busy = job.on_busy.filter(|on_busy| *on_busy != OnBusy::Enqueue);
+    job
 }
 
 fn read(text: &str) -> Result<Job, Failure> {

@@ -35,6 +35,17 @@ fn every_field_of_the_contract_is_read() {
 }
 
 #[test]
+fn what_says_no_more_than_its_absence_makes_no_other_job() {
+    let short = br#"{"user_id":"u","messages":[{"role":"user","content":"x"}]}"#;
+    let long = br#"{"version":1,"user_id":"u","messages":[{"role":"user","content":"x"}],
+        "stream":false,"on_busy":"enqueue","model":null}"#;
+    assert_eq!(
+        decode(short, LIMIT).unwrap().0,
+        decode(long, LIMIT).unwrap().0
+    );
+}
+
+#[test]
 fn a_wrong_job_is_refused_by_the_pointer_to_its_field() {
     let with = |field: &str| {
         format!(r#"{{"user_id":"u","messages":[{{"role":"user","content":"x"}}],{field}}}"#)
