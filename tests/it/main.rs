@@ -10,7 +10,12 @@
 )]
 
 mod answers;
+mod duplicates;
+mod escapes;
 mod hostile_input;
+mod model_errors;
+mod order;
+mod reply_to;
 mod scenario;
 
 /// The scripted model of the demonstrations.
