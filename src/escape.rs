@@ -88,17 +88,10 @@ pub fn disarm(json: &str) -> Cow<'_, str> {
     let mut pieces = json.split(ESCAPE);
     out.push_str(pieces.next().unwrap_or_default());
     for piece in pieces {
-        match piece.get(..4).filter(|digits| is_ours(digits)) {
-            Some(digits) => {
-                out.push_str("\\u");
-                out.push_str(digits);
-                out.push_str(piece.get(4..).unwrap_or_default());
-            }
-            None => {
-                out.push(ESCAPE);
-                out.push_str(piece);
-            }
-        }
+        let is_ours = piece.get(..4).is_some_and(is_ours);
+        // Their digits are the same, so that only what stands before them is exchanged.
+        out.push_str(if is_ours { "\\u" } else { "\u{241B}" });
+        out.push_str(piece);
     }
     Cow::Owned(out)
 }
@@ -113,15 +106,13 @@ pub fn disarm_well_formed(json: &str) -> Cow<'_, str> {
     let mut pieces = json.split("\u{241B}d");
     mended.push_str(pieces.next().unwrap_or_default());
     for piece in pieces {
-        match piece.get(..3).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit())) {
-            Some(_) => {
-                mended.push('\u{FFFD}');
-                mended.push_str(piece.get(3..).unwrap_or_default());
-            }
-            None => {
-                mended.push_str("\u{241B}d");
-                mended.push_str(piece);
-            }
+        let is_half = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if piece.get(..3).is_some_and(is_half) {
+            mended.push('\u{FFFD}');
+            mended.push_str(piece.get(3..).unwrap_or_default());
+        } else {
+            mended.push_str("\u{241B}d");
+            mended.push_str(piece);
         }
     }
     Cow::Owned(disarm(&mended).into_owned())
@@ -184,7 +175,10 @@ mod tests {
 
     #[test]
     fn half_a_pair_is_mended_for_those_who_refuse_it() {
-        assert_eq!(disarm_well_formed("\"a␛0000␛d83db␛241b\""), "\"a\\u0000\u{FFFD}b\\u241b\"");
+        assert_eq!(
+            disarm_well_formed("\"a␛0000␛d83db␛241b\""),
+            "\"a\\u0000\u{FFFD}b\\u241b\""
+        );
         assert_eq!(disarm_well_formed("plain"), "plain");
     }
 

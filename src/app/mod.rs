@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::model::Model;
 use crate::runner::Runner;
@@ -59,12 +59,12 @@ async fn serve(
         started = start::services(&config, migrate, tasks, stop) => started?,
         () = signals.first() => return Ok(()),
     };
-    let clock = Arc::new(SystemClock);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let runner = Runner {
         store: started.store.clone(),
         model: Model::connect(&config.model)?,
         tools,
-        clock: clock.clone(),
+        clock: Arc::clone(&clock),
         jobs: Arc::new(config.jobs.clone()),
         model_result_bytes: config.tools.model_result_bytes,
     };

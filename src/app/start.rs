@@ -11,7 +11,7 @@ use crate::fault::Fault;
 use crate::store::{Store, StoreError};
 
 /// How long a service that is not there yet is waited for: in a fresh deployment all start at once.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The services, connected.

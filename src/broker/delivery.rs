@@ -1,14 +1,10 @@
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::FutureExt;
 use lapin::options::{BasicAckOptions, BasicNackOptions};
 use lapin::{Acker, Channel};
-use tokio::time::timeout;
 
 use super::properties::Properties;
-
-const SETTLE: Duration = Duration::from_secs(5);
 
 /// A message of a queue, which the broker keeps until it is settled.
 ///
@@ -47,18 +43,19 @@ impl Delivery {
 
     /// The broker may forget it.
     ///
-    /// Returns when that is written. Whether the broker read it is never known, so a failure is
-    /// only logged: the message is redelivered then, and has to be recognised.
-    pub async fn ack(mut self) {
+    /// Returns at once: whether the broker read it is never known anyway, and to wait until it is
+    /// written costs more than everything else that is done for a delivery. If it does not arrive,
+    /// the message is redelivered and has to be recognised.
+    pub fn ack(mut self) {
         if let Some(acker) = self.receipt.acker.take() {
-            settled("ack", acker.ack(BasicAckOptions::default())).await;
+            hand_over("ack", acker.ack(BasicAckOptions::default()));
         }
     }
 
     /// The broker shall deliver it again, to anybody.
-    pub async fn requeue(mut self) {
+    pub fn requeue(mut self) {
         if let Some(acker) = self.receipt.acker.take() {
-            settled("requeue", acker.nack(REQUEUE)).await;
+            hand_over("requeue", acker.nack(REQUEUE));
         }
     }
 }
@@ -70,22 +67,19 @@ const REQUEUE: BasicNackOptions = BasicNackOptions {
 
 impl Drop for Receipt {
     fn drop(&mut self) {
-        let Some(acker) = self.acker.take().filter(Acker::usable) else {
-            return;
-        };
-        tracing::debug!("a delivery was dropped unsettled and goes back into its queue");
-        // The first poll hands the command over; nobody needs to know when it is written.
-        if let Some(Err(error)) = acker.nack(REQUEUE).now_or_never() {
-            tracing::debug!(%error, "it goes back when its channel closes");
+        if let Some(acker) = self.acker.take() {
+            tracing::debug!("a delivery was dropped unsettled and goes back into its queue");
+            hand_over("requeue", acker.nack(REQUEUE));
         }
     }
 }
 
-async fn settled(what: &'static str, writing: impl Future<Output = lapin::Result<bool>>) {
-    match timeout(SETTLE, writing).await {
-        Ok(Ok(true)) => {}
-        Ok(Ok(false)) => tracing::debug!(what, "its channel is gone; it is redelivered"),
-        Ok(Err(error)) => tracing::debug!(what, %error, "its channel ended; it is redelivered"),
-        Err(_elapsed) => tracing::debug!(what, "not written in time; it may be redelivered"),
+/// The first poll hands the command to the connection's own task; what comes after only tells when
+/// it is written.
+fn hand_over(what: &'static str, command: impl Future<Output = lapin::Result<bool>>) {
+    match command.now_or_never() {
+        None | Some(Ok(true)) => {}
+        Some(Ok(false)) => tracing::debug!(what, "its channel is gone; it is redelivered"),
+        Some(Err(error)) => tracing::debug!(what, %error, "not sent; it is redelivered"),
     }
 }

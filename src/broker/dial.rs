@@ -74,7 +74,13 @@ pub(super) async fn connect_once(
 
 /// Says goodbye, in bounded time: on a connection that hangs, closing hangs too.
 pub(super) async fn close(connection: &Connection) {
-    match timeout(CLOSE, connection.close(200, "bye".into())).await {
+    let goodbye = async {
+        // Acknowledgements are written by tasks of the library, which do not hold up a close. They
+        // are through when the answer to a later question is there.
+        connection.create_channel().await?;
+        connection.close(200, "bye".into()).await
+    };
+    match timeout(CLOSE, goodbye).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "the connection was closed already"),
         Err(_elapsed) => tracing::debug!("the broker did not answer the goodbye"),

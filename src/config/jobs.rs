@@ -1,6 +1,10 @@
 use super::Problems;
 
 /// Limits and texts of jobs, as text.
+#[expect(
+    clippy::struct_field_names,
+    reason = "flags are named after the fields, and all settings of this concern begin alike"
+)]
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Jobs")]
 pub struct JobsSettings {

@@ -46,7 +46,7 @@ impl Problems {
     /// `text` as a whole number between `least` and `most`.
     pub fn number<N>(&mut self, setting: &str, text: &str, least: N, most: N) -> Option<N>
     where
-        N: FromStr + PartialOrd + fmt::Display,
+        N: Copy + FromStr + PartialOrd + fmt::Display,
     {
         match text.trim().parse::<N>() {
             Ok(number) if number >= least && number <= most => Some(number),

@@ -4,6 +4,10 @@ use std::time::Duration;
 use super::Problems;
 
 /// The process itself, as text.
+#[expect(
+    clippy::struct_field_names,
+    reason = "flags are named after the fields, and all settings of this concern begin alike"
+)]
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Worker")]
 pub struct WorkerSettings {

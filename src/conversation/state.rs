@@ -188,12 +188,14 @@ impl Conversation {
     }
 
     fn ask(&self, iteration: u32) -> Ask {
-        let tool_choice = match self.limits.tool_choice {
-            _ if iteration >= self.limits.max_iterations && self.answers_at_limit() => {
-                ToolChoice::None
-            }
-            ToolChoice::Required if iteration > 1 => ToolChoice::Auto,
-            choice => choice,
+        let wanted = self.limits.tool_choice;
+        let is_last = iteration >= self.limits.max_iterations;
+        let tool_choice = if is_last && self.answers_at_limit() {
+            ToolChoice::None
+        } else if wanted == ToolChoice::Required && iteration > 1 {
+            ToolChoice::Auto
+        } else {
+            wanted
         };
         Ask {
             iteration,

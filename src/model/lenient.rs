@@ -1,6 +1,5 @@
 //! Reading JSON that is not quite what it should be, without losing a byte of what is kept.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};

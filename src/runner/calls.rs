@@ -76,24 +76,24 @@ impl Runner {
     ) -> NewResult {
         let started_at = self.clock.now();
         let class = offer.find(&call.call.name).map(crate::tools::Route::retry);
-        let outcome = match (call.interrupted, class) {
-            (true, Some(RetryClass::Tell | RetryClass::Fail)) => unknown_outcome(),
-            (true, Some(RetryClass::Safe) | None) | (false, _) => {
-                let run = &job.claimed.run;
-                let key = format!("{}/{iteration}/{}", run.job_id, call.position);
-                let invocation = Invocation {
-                    tool: &call.call.name,
-                    arguments: &call.call.arguments,
-                    meta: CallMeta {
-                        job_id: run.job_id,
-                        user_id: &job.user,
-                        conversation_id: run.conversation_id,
-                        idempotency_key: &key,
-                    },
-                    deadline: self.deadline(job),
-                };
-                self.tools.call(offer, &invocation).await
-            }
+        let unsafe_to_repeat = matches!(class, Some(RetryClass::Tell | RetryClass::Fail));
+        let outcome = if call.interrupted && unsafe_to_repeat {
+            unknown_outcome()
+        } else {
+            let run = &job.claimed.run;
+            let key = format!("{}/{iteration}/{}", run.job_id, call.position);
+            let invocation = Invocation {
+                tool: &call.call.name,
+                arguments: &call.call.arguments,
+                meta: CallMeta {
+                    job_id: run.job_id,
+                    user_id: &job.user,
+                    conversation_id: run.conversation_id,
+                    idempotency_key: &key,
+                },
+                deadline: self.deadline(job),
+            };
+            self.tools.call(offer, &invocation).await
         };
         NewResult {
             iteration,

@@ -115,6 +115,7 @@ mod tests {
         }
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "the table has rows without a job")]
     fn job(standing: Standing, failures: u32) -> Option<JobFacts> {
         Some(JobFacts {
             same_content: true,

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::StoreError;
 use crate::chat::{Answer, OutcomeStatus, Stop, ToolCall, ToolOutcome, Usage};
-use crate::escape::{disarm, disarm_text};
 use crate::conversation::{Entry, PastRound, PastTurn};
+use crate::escape::{disarm, disarm_text};
 use crate::ids::{ConversationId, JobId};
 use crate::wire::Job;
 
@@ -173,7 +173,7 @@ async fn load_calls(
             call: ToolCall {
                 call_id: row.call_id,
                 name: row.offered_as,
-                arguments: arguments_of(row.arguments),
+                arguments: arguments_of(&row.arguments),
             },
             begun: row.status == "started",
             outcome,
@@ -187,9 +187,9 @@ async fn load_calls(
 }
 
 /// The arguments as the model wrote them: what stands as a JSON string was no JSON.
-fn arguments_of(stored: String) -> String {
-    match serde_json::from_str::<String>(&stored) {
+fn arguments_of(stored: &str) -> String {
+    match serde_json::from_str::<String>(stored) {
         Ok(text) => disarm_text(&text).into_owned(),
-        Err(_json) => disarm(&stored).into_owned(),
+        Err(_json) => disarm(stored).into_owned(),
     }
 }

@@ -9,7 +9,7 @@ static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
 /// Key of the advisory lock that is held while migrating: "chat" in ASCII.
 const MIGRATION_LOCK: i64 = 0x6368_6174;
 /// How long another process's migrations are waited for.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 const POLL: Duration = Duration::from_millis(250);
 
 impl Store {

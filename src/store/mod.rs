@@ -6,6 +6,7 @@
 //! model or the tools. May import the leaves, `config`, `wire` and `conversation`.
 
 mod claim;
+mod claim_locked;
 mod claim_rules;
 mod dead_letters;
 mod error;
@@ -23,7 +24,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
 use crate::config::StoreConfig;
 
-pub use claim::{Claimed, ClaimedJob, NewJob};
+pub use claim::{Claimant, Claimed, ClaimedJob, NewJob, Wants};
 pub use claim_rules::{Decision, Facts, JobFacts, Owner, Standing, decide};
 pub use dead_letters::DeadLetter;
 pub use error::StoreError;

@@ -1,14 +1,14 @@
 //! One call from beginning to end, whatever happens to it: what comes out is always something that
 //! the model can read.
 
-use deadpool::managed::PoolError;
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
 use super::catalogue::RetryClass;
 use super::content;
 use super::error::StartError;
-use super::server::{Lease, Server};
+use super::pool::{Lease, LeaseError};
+use super::server::Server;
 use super::session::{Answer, CallError, Request};
 use crate::chat::{OutcomeStatus, ToolOutcome};
 use crate::clock::Deadline;
@@ -39,7 +39,7 @@ impl Call {
     }
 
     async fn attempt(&self, cancelled: &CancellationToken) -> Result<ToolOutcome, Trouble> {
-        let mut lease = self.lease(cancelled).await?;
+        let lease = self.lease(cancelled).await?;
         let config = self.server.core().config();
         let request = Request {
             tool: self.tool.clone(),
@@ -53,7 +53,7 @@ impl Call {
         ) = answer.as_ref().err()
         {
             // Its tool may still be running: nobody else is to meet it.
-            drop(Lease::take(lease));
+            lease.give_up();
         }
         Ok(match answer.map_err(Trouble::Call)? {
             Answer::Result(result) => content::read_result(&result, config.max_result_bytes),
@@ -72,13 +72,8 @@ impl Call {
         };
         match lease.map_err(|_elapsed| Trouble::Busy)? {
             Ok(lease) => Ok(lease),
-            Err(PoolError::Backend(error)) => Err(Trouble::Start(error)),
-            Err(
-                PoolError::Closed
-                | PoolError::Timeout(_)
-                | PoolError::NoRuntimeSpecified
-                | PoolError::PostCreateHook(_),
-            ) => Err(Trouble::Closed),
+            Err(LeaseError::Start(error)) => Err(Trouble::Start(error)),
+            Err(LeaseError::Closed) => Err(Trouble::Closed),
         }
     }
 

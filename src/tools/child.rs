@@ -163,19 +163,14 @@ impl Child {
         &self.ended
     }
 
-    /// The last words on its standard error, as an addition to an error's text.
+    /// The last words on its standard error.
     pub(super) async fn last_words(&self) -> String {
         // What a process said just before it ended may still be in the pipe.
         let read = self.stderr_read.cancelled();
         tokio::time::timeout(Duration::from_millis(200), read)
             .await
             .ok();
-        let text = self.stderr.text();
-        if text.is_empty() {
-            text
-        } else {
-            format!("; its standard error ends in: {text}")
-        }
+        self.stderr.text()
     }
 }
 

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use crate::escape::armour_text;
 use crate::chat::{OutcomeStatus, ToolOutcome};
+use crate::escape::armour_text;
 
 /// What stands for an answer without any text.
 const NO_OUTPUT: &str = "(no output)";

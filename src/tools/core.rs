@@ -10,23 +10,25 @@ use tokio::sync::{Notify, watch};
 
 use super::breaker::{Breaker, Turn};
 use super::child::{Nursery, Vitals};
-use super::error::StartError;
+use super::error::{StartError, Stillborn};
 use super::listing::Listing;
 use super::mcp::Era;
 use super::process::Process;
-use crate::config::ServerConfig;
+use crate::config::{Protocol, ServerConfig};
 
 /// Whether a server's tools can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServerState {
     /// Its first process is being started.
     Starting,
-    /// At least one process has started, and no later start failed since.
+    /// A process has started; whether one runs right now is another matter.
     Ready,
     /// It has no process, and the last start failed.
     Down {
-        /// Why.
+        /// Why; fit for users.
         reason: String,
+        /// The end of what its last process said on its standard error; for operators only.
+        last_words: String,
     },
 }
 
@@ -111,8 +113,8 @@ impl Core {
                 self.learn(tools, Learnt::AtStart);
                 Ok(process)
             }
-            Err(error) => {
-                self.note_failure(&error);
+            Err(Stillborn { error, last_words }) => {
+                self.note_failure(&error, last_words);
                 Err(error)
             }
         }
@@ -139,7 +141,7 @@ impl Core {
     }
 
     /// Servers of either era refuse the other's handshake, some by ending; what worked is remembered.
-    async fn start_in_some_era(&self) -> Result<(Process, Vec<Value>), StartError> {
+    async fn start_in_some_era(&self) -> Result<(Process, Vec<Value>), Stillborn> {
         let discovers = self.discovers.load(Ordering::Relaxed);
         let era = |discovers| {
             if discovers {
@@ -149,7 +151,7 @@ impl Core {
             }
         };
         match Process::start(self, era(discovers)).await {
-            Err(refused @ StartError::Refused(_)) => {
+            Err(refused) if refused.is_refusal() && self.config.protocol == Protocol::Mcp => {
                 let other = Process::start(self, era(!discovers)).await;
                 // Where neither works, the first refusal tells more.
                 let started = other.map_err(|_error| refused)?;
@@ -160,13 +162,18 @@ impl Core {
         }
     }
 
-    fn note_failure(&self, error: &StartError) {
+    fn note_failure(&self, error: &StartError, last_words: String) {
         let (server, reason) = (&self.config.name, error.to_string());
-        tracing::warn!(tool.server = server, reason, "a tool server did not start");
+        tracing::warn!(
+            tool.server = server,
+            reason,
+            last_words,
+            "a tool server did not start"
+        );
         self.lock_breaker()
             .failed(Instant::now(), &reason, fastrand::f64());
         if self.vitals.ready.load(Ordering::Relaxed) == 0 {
-            let down = ServerState::Down { reason };
+            let down = ServerState::Down { reason, last_words };
             self.state.send_replace(down);
             self.version.fetch_add(1, Ordering::Release);
         }

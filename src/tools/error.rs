@@ -63,8 +63,8 @@ pub(super) enum StartError {
     #[error("{0}")]
     Protocol(String),
     /// It took too long.
-    #[error("it was not ready within {secs} s{last_words}")]
-    Slow { secs: u64, last_words: String },
+    #[error("it was not ready within {0} s")]
+    Slow(u64),
     /// Starts failed too often; the next try is later.
     #[error("it failed to start {failures} times, the next try is in {left} s; last: {last}")]
     Resting {
@@ -74,18 +74,19 @@ pub(super) enum StartError {
     },
 }
 
-impl StartError {
-    /// The error with what the process said on its standard error.
-    pub(super) fn with(self, last_words: &str) -> Self {
-        match self {
-            Self::Refused(reason) => Self::Refused(reason + last_words),
-            Self::Protocol(reason) => Self::Protocol(reason + last_words),
-            Self::Slow { secs, .. } => Self::Slow {
-                secs,
-                last_words: last_words.to_owned(),
-            },
-            other @ (Self::Spawn { .. } | Self::Resting { .. }) => other,
-        }
+/// A process that did not come up.
+#[derive(Clone, Debug)]
+pub(super) struct Stillborn {
+    /// Why; fit for users and models.
+    pub(super) error: StartError,
+    /// The end of what it said on its standard error: for operators, since it may hold anything.
+    pub(super) last_words: String,
+}
+
+impl Stillborn {
+    /// Whether another kind of handshake may mend it.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self.error, StartError::Refused(_))
     }
 }
 

@@ -1,9 +1,12 @@
 //! The line dialect: a line of JSON asks, a line answers. `{"type":"list_tools"}` is answered with
 //! `{"tools":[…]}`, `{"type":"call_tool","name":…,"args":{…}}` with one line of text, the result.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{ChildStdin, ChildStdout};
+use tokio::sync::Mutex;
 
 use super::error::StartError;
 use super::mcp::Pipes;
@@ -15,10 +18,15 @@ const MAX_NOISE: usize = 100;
 /// A process that is talked to line by line, one call at a time.
 #[derive(Debug)]
 pub(super) struct LineSession {
+    talk: Mutex<Talk>,
+    open: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Talk {
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
     max_line: usize,
-    open: bool,
 }
 
 /// A line, or its head, and its whole length.
@@ -31,21 +39,24 @@ impl LineSession {
     /// There is no handshake.
     pub(super) fn new(pipes: Pipes) -> Self {
         Self {
-            stdin: pipes.stdin,
-            stdout: BufReader::new(pipes.stdout),
-            max_line: pipes.max_line,
-            open: true,
+            talk: Mutex::new(Talk {
+                stdin: pipes.stdin,
+                stdout: BufReader::new(pipes.stdout),
+                max_line: pipes.max_line,
+            }),
+            open: AtomicBool::new(true),
         }
     }
 
     /// All tools.
-    pub(super) async fn list(&mut self) -> Result<Vec<Value>, StartError> {
+    pub(super) async fn list(&self) -> Result<Vec<Value>, StartError> {
         let gone = || StartError::Protocol("it ended before it listed its tools".to_owned());
-        self.write(&json!({"type": "list_tools"}))
+        let mut talk = self.talk.lock().await;
+        talk.write(&json!({"type": "list_tools"}))
             .await
             .map_err(|_error| gone())?;
         for _ in 0..MAX_NOISE {
-            let line = self.read().await.ok_or_else(gone)?;
+            let line = talk.read().await.ok_or_else(gone)?;
             let value = serde_json::from_slice::<Value>(&line.head).unwrap_or_default();
             if let Some(Value::Array(tools)) = value.get("tools") {
                 return Ok(tools.clone());
@@ -57,17 +68,16 @@ impl LineSession {
     }
 
     /// Makes one call.
-    pub(super) async fn call(
-        &mut self,
-        request: Request,
-        halt: Halt<'_>,
-    ) -> Result<Answer, CallError> {
+    pub(super) async fn call(&self, request: Request, halt: Halt<'_>) -> Result<Answer, CallError> {
+        let mut talk = self.talk.lock().await;
         // Whatever ends this early, a late line would answer the wrong call.
-        self.open = false;
+        if !self.open.swap(false, Ordering::Relaxed) {
+            return Err(CallError::Gone);
+        }
         let asked = json!({"type": "call_tool", "name": request.tool, "args": request.arguments});
         let answer = tokio::time::timeout(request.timeout, async {
-            self.write(&asked).await.ok()?;
-            self.read().await
+            talk.write(&asked).await.ok()?;
+            talk.read().await
         });
         let mut answer = Box::pin(answer);
         let line = tokio::select! {
@@ -83,7 +93,7 @@ impl LineSession {
         let line = line
             .map_err(|_elapsed| CallError::TimedOut(request.timeout))?
             .ok_or(CallError::Gone)?;
-        self.open = true;
+        self.open.store(true, Ordering::Relaxed);
         let complete = line.head.len() == line.whole;
         let text = String::from_utf8_lossy(&line.head).into_owned();
         // Bytes that are no text were replaced, which changes the size.
@@ -93,9 +103,11 @@ impl LineSession {
 
     /// Whether the process can still be talked to.
     pub(super) fn is_open(&self) -> bool {
-        self.open
+        self.open.load(Ordering::Relaxed)
     }
+}
 
+impl Talk {
     async fn write(&mut self, value: &Value) -> std::io::Result<()> {
         self.stdin
             .write_all(format!("{value}\n").as_bytes())

@@ -239,12 +239,15 @@ fn refusal(error: &ClientInitializeError) -> StartError {
     if let ClientInitializeError::JsonRpcError(_) | ClientInitializeError::ConnectionClosed(_) =
         error
     {
-        StartError::Refused(error.to_string())
+        StartError::Refused(format!("{:.500}", error.to_string()))
     } else {
-        StartError::Protocol(format!("the handshake failed: {error:.500}"))
+        StartError::Protocol(format!("the handshake failed: {:.500}", error.to_string()))
     }
 }
 
 fn unlisted(error: &impl ToString) -> StartError {
-    StartError::Protocol(format!("its tools cannot be listed: {}", error.to_string()))
+    StartError::Protocol(format!(
+        "its tools cannot be listed: {:.500}",
+        error.to_string()
+    ))
 }

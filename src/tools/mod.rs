@@ -24,6 +24,7 @@ mod line;
 mod listing;
 mod mcp;
 mod names;
+mod pool;
 mod process;
 mod schema;
 mod server;

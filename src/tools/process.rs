@@ -1,16 +1,15 @@
-//! A process of a tool server, ready to be called, and how the pool makes and judges them.
+//! A process of a tool server, ready to be called.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::child::{Child, Vitals};
 use super::core::Core;
-use super::error::StartError;
+use super::error::{StartError, Stillborn};
 use super::line::LineSession;
 use super::mcp::{Era, McpSession, Pipes};
 use super::session::{Answer, CallError, Halt, Request, Session};
@@ -25,9 +24,10 @@ pub(super) struct Process {
     // Dropped first, so that the process sees its input end before it is told to.
     session: Session,
     child: Child,
-    calls: u64,
+    calls: AtomicU64,
+    retired: AtomicBool,
     born: Instant,
-    _ready: Ready,
+    ready: Ready,
 }
 
 /// Counts a process as ready for as long as it is held.
@@ -49,19 +49,20 @@ impl Drop for Ready {
 }
 
 fn slow(within: Duration) -> StartError {
-    StartError::Slow {
-        secs: within.as_secs(),
-        last_words: String::new(),
-    }
+    StartError::Slow(within.as_secs())
 }
 
 impl Process {
     /// Starts a process and lists its tools.
-    pub(super) async fn start(core: &Core, era: Era) -> Result<(Self, Vec<Value>), StartError> {
+    pub(super) async fn start(core: &Core, era: Era) -> Result<(Self, Vec<Value>), Stillborn> {
         let config = core.config();
-        let (child, stdin, stdout) =
-            core.nursery()
-                .start(&config.name, &config.transport, core.vitals())?;
+        let started = core
+            .nursery()
+            .start(&config.name, &config.transport, core.vitals());
+        let (child, stdin, stdout) = started.map_err(|error| Stillborn {
+            error,
+            last_words: String::new(),
+        })?;
         let max_line = config.max_result_bytes.saturating_mul(2).max(LEAST_LINE);
         let pipes = Pipes {
             stdin,
@@ -69,7 +70,7 @@ impl Process {
             max_line,
         };
         let ready = async {
-            let mut session = match config.protocol {
+            let session = match config.protocol {
                 Protocol::Mcp => Session::Mcp(McpSession::open(pipes, era, core.changed()).await?),
                 Protocol::Line => Session::Line(LineSession::new(pipes)),
             };
@@ -94,23 +95,27 @@ impl Process {
                 let process = Self {
                     session,
                     child,
-                    calls: 0,
+                    calls: AtomicU64::new(0),
+                    retired: AtomicBool::new(false),
                     born: Instant::now(),
-                    _ready: ready,
+                    ready,
                 };
                 Ok((process, tools))
             }
-            Err(error) => Err(error.with(&child.last_words().await)),
+            Err(error) => Err(Stillborn {
+                error,
+                last_words: child.last_words().await,
+            }),
         }
     }
 
     /// Makes one call, called off when `cancelled` is.
     pub(super) async fn call(
-        &mut self,
+        &self,
         request: Request,
         cancelled: &CancellationToken,
     ) -> Result<Answer, CallError> {
-        self.calls = self.calls.saturating_add(1);
+        self.calls.fetch_add(1, Ordering::Relaxed);
         let halt = Halt {
             cancelled,
             ended: self.child.ended(),
@@ -119,41 +124,26 @@ impl Process {
     }
 
     /// Lists the tools again.
-    pub(super) async fn list(&mut self, within: Duration) -> Result<Vec<Value>, StartError> {
+    pub(super) async fn list(&self, within: Duration) -> Result<Vec<Value>, StartError> {
         let listed = tokio::time::timeout(within, self.session.list()).await;
         listed.unwrap_or_else(|_elapsed| Err(slow(within)))
     }
 
+    /// No later call is to have it.
+    pub(super) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+        self.ready.0.lost.notify_one();
+    }
+
     /// Whether it can be called.
     pub(super) fn is_usable(&self) -> bool {
-        self.child.is_alive() && self.session.is_open()
+        !self.retired.load(Ordering::Relaxed) && self.child.is_alive() && self.session.is_open()
     }
 
-    fn is_worn(&self, pool: &PoolConfig) -> bool {
-        pool.max_calls.is_some_and(|most| self.calls >= most)
+    /// Whether it has served its time.
+    pub(super) fn is_worn(&self, pool: &PoolConfig) -> bool {
+        pool.max_calls
+            .is_some_and(|most| self.calls.load(Ordering::Relaxed) >= most)
             || pool.max_age.is_some_and(|most| self.born.elapsed() >= most)
-    }
-}
-
-/// Makes the processes of one server's pool.
-#[derive(Debug)]
-pub(super) struct Starter(pub(super) Arc<Core>);
-
-impl Manager for Starter {
-    type Type = Process;
-    type Error = StartError;
-
-    async fn create(&self) -> Result<Process, StartError> {
-        self.0.start_process().await
-    }
-
-    async fn recycle(&self, process: &mut Process, _: &Metrics) -> RecycleResult<StartError> {
-        if !process.is_usable() {
-            Err(RecycleError::message("it ended"))
-        } else if process.is_worn(&self.0.config().pool) {
-            Err(RecycleError::message("it has served its time"))
-        } else {
-            Ok(())
-        }
     }
 }

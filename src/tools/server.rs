@@ -1,27 +1,23 @@
-//! One tool server: its pool of processes, and the task that keeps one of them ready.
+//! One tool server: its processes, and the task that keeps one of them ready.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use deadpool::managed::{BuildError, Object, Pool, PoolError, QueueMode};
+use deadpool::managed::BuildError;
 
 use super::breaker::backoff;
 use super::child::Nursery;
 use super::core::{Core, Learnt};
-use super::error::StartError;
-use super::process::Starter;
+use super::pool::{Lease, LeaseError, Processes};
 use super::toolbox::ServerHealth;
 use crate::config::ServerConfig;
-
-/// A process taken out of the pool for one call.
-pub(super) type Lease = Object<Starter>;
 
 /// A tool server.
 #[derive(Clone, Debug)]
 pub(super) struct Server {
     core: Arc<Core>,
-    pool: Pool<Starter>,
+    pool: Processes,
 }
 
 impl Server {
@@ -32,11 +28,7 @@ impl Server {
         version: &Arc<AtomicU64>,
     ) -> Result<Self, BuildError> {
         let core = Arc::new(Core::new(config, nursery, version));
-        let pool = Pool::builder(Starter(Arc::clone(&core)))
-            .max_size(config.pool.size)
-            // Few processes stay warm, the others grow old.
-            .queue_mode(QueueMode::Lifo)
-            .build()?;
+        let pool = Processes::new(&core)?;
         Ok(Self { core, pool })
     }
 
@@ -44,9 +36,9 @@ impl Server {
         &self.core
     }
 
-    /// A process for one call: a free one, or a new one while there are fewer than the pool's size.
-    pub(super) async fn lease(&self) -> Result<Lease, PoolError<StartError>> {
-        self.pool.get().await
+    /// A process for one call.
+    pub(super) async fn lease(&self) -> Result<Lease, LeaseError> {
+        self.pool.lease().await
     }
 
     pub(super) fn health(&self) -> ServerHealth {
@@ -86,11 +78,11 @@ impl Server {
                     tokio::time::sleep(DEBOUNCE).await;
                     self.refresh().await;
                 }
-                () = vitals.lost.notified() => {}
+                () = vitals.lost.notified() => self.pool.purge().await,
                 () = vitals.died.notified() => {
                     let healthy = ready_since.elapsed() >= HEALTHY;
                     early_deaths = if healthy { 0 } else { early_deaths.saturating_add(1) };
-                    drop(self.pool.retain(|process, _| process.is_usable()));
+                    self.pool.purge().await;
                     tokio::time::sleep(backoff(early_deaths)).await;
                 }
             }
@@ -103,7 +95,7 @@ impl Server {
     }
 
     async fn refresh(&self) {
-        let Ok(mut lease) = self.lease().await else {
+        let Ok(lease) = self.lease().await else {
             return;
         };
         match lease.list(self.core.config().start_timeout).await {
@@ -111,7 +103,7 @@ impl Server {
             Err(error) => {
                 let server = &self.core.config().name;
                 tracing::warn!(tool.server = server, %error, "tools cannot be listed again");
-                drop(Lease::take(lease));
+                lease.give_up();
             }
         }
     }

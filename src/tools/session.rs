@@ -81,7 +81,7 @@ pub(super) enum Session {
 
 impl Session {
     /// All tools, as the server describes them.
-    pub(super) async fn list(&mut self) -> Result<Vec<Value>, StartError> {
+    pub(super) async fn list(&self) -> Result<Vec<Value>, StartError> {
         match self {
             Self::Mcp(session) => session.list().await,
             Self::Line(session) => session.list().await,
@@ -89,11 +89,7 @@ impl Session {
     }
 
     /// Makes one call.
-    pub(super) async fn call(
-        &mut self,
-        request: Request,
-        halt: Halt<'_>,
-    ) -> Result<Answer, CallError> {
+    pub(super) async fn call(&self, request: Request, halt: Halt<'_>) -> Result<Answer, CallError> {
         match self {
             Self::Mcp(session) => session.call(request, halt).await.map(Answer::Result),
             Self::Line(session) => session.call(request, halt).await,

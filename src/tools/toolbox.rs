@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::join_all;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
@@ -29,6 +29,8 @@ struct Inner {
     tasks: TaskTracker,
     version: Arc<AtomicU64>,
     known: Mutex<Option<Known>>,
+    /// Ends every process when the last clone is dropped without a shutdown.
+    _stop: DropGuard,
 }
 
 /// What was made of one version of what the servers list.
@@ -81,6 +83,7 @@ impl Toolbox {
             tasks: tasks.clone(),
             version,
             known: Mutex::default(),
+            _stop: stop.drop_guard(),
         }))
     }
 
@@ -233,7 +236,7 @@ fn missing(wanted: &[&Server], selection: &Selection<'_>) -> Result<Vec<String>,
         let reason = match server.core().state() {
             ServerState::Ready => continue,
             ServerState::Starting => "it has not started in time".to_owned(),
-            ServerState::Down { reason } => reason,
+            ServerState::Down { reason, .. } => reason,
         };
         if config.required || selection.servers.is_some() {
             return Err(ToolsError::Unavailable {

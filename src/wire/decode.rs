@@ -129,14 +129,9 @@ fn refuse(failure: Failure, text: &str) -> Refused {
         user_id: Value,
     }
     let glimpse: Glimpse = serde_json::from_str(text).unwrap_or_default();
-    let failure = match &glimpse.version {
-        Value::Null => failure,
-        Value::Number(version) if version.as_u64() == Some(1) => failure,
-        Value::Number(version) => Failure::new(
-            ErrorCode::UnsupportedVersion,
-            format!("/version: this worker knows version 1, got {version}"),
-        ),
-        Value::Bool(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => failure,
+    let failure = match glimpse.version.as_u64() {
+        Some(version) if version != 1 => rules::unsupported(version),
+        Some(_) | None => failure,
     };
     let user = glimpse.user_id.as_str().and_then(UserId::new);
     Refused {

@@ -15,8 +15,7 @@ const MAX_ITEMS: usize = 2_000;
 /// Checks `job` against the rules.
 pub(super) fn check(job: &Job) -> Result<(), Failure> {
     if let Some(version) = job.version.filter(|version| *version != 1) {
-        let text = format!("/version: this worker knows version 1, got {version}");
-        return Err(Failure::new(ErrorCode::UnsupportedVersion, text));
+        return Err(unsupported(version));
     }
     if UserId::new(&job.user_id).is_none() {
         return refuse(
@@ -47,6 +46,12 @@ pub(super) fn check(job: &Job) -> Result<(), Failure> {
     check_later_versions(job)
 }
 
+/// What a job of another version is refused with.
+pub(super) fn unsupported(version: u64) -> Failure {
+    let text = format!("/version: this worker knows version 1, got {version}");
+    Failure::new(ErrorCode::UnsupportedVersion, text)
+}
+
 fn refuse(pointer: &str, expected: &str) -> Result<(), Failure> {
     Err(Failure::new(
         ErrorCode::InvalidJob,
@@ -56,7 +61,7 @@ fn refuse(pointer: &str, expected: &str) -> Result<(), Failure> {
 
 fn range<N>(pointer: &str, number: Option<N>, least: N, most: N) -> Result<(), Failure>
 where
-    N: PartialOrd + std::fmt::Display,
+    N: Copy + PartialOrd + std::fmt::Display,
 {
     match number {
         Some(number) if number < least || number > most => refuse(

@@ -54,7 +54,8 @@ impl Worker {
     fn not_ready(&self) -> Vec<String> {
         let mut reasons = Vec::new();
         let broker = self.0.broker.health();
-        if !broker.consuming() || !broker.publishing {
+        // Without a free slot it takes nothing in, which is as it should be.
+        if broker.intake == IntakeState::Waiting || !broker.publishing {
             let error = broker
                 .last_error
                 .unwrap_or_else(|| "not consuming".to_owned());
@@ -65,17 +66,14 @@ impl Worker {
             reasons.push(format!("database: no heartbeat for {} s", age.as_secs()));
         }
         for server in self.0.runner.tools.health() {
-            match server.state {
-                ServerState::Ready => {}
-                ServerState::Starting => {
-                    reasons.push(format!("tools: {} is starting", server.name))
-                }
-                ServerState::Down { reason } if server.required => {
-                    reasons.push(format!("tools: {} is down: {reason}", server.name));
-                }
+            let reason = match server.state {
+                ServerState::Ready => continue,
+                ServerState::Starting => "it is starting".to_owned(),
                 // The jobs go on without it.
-                ServerState::Down { .. } => {}
-            }
+                ServerState::Down { .. } if !server.required => continue,
+                ServerState::Down { reason, .. } => reason,
+            };
+            reasons.push(format!("tools: {}: {reason}", server.name));
         }
         reasons
     }

@@ -101,8 +101,29 @@ fn told(code: ErrorCode, original: &Original) -> Told {
         | ErrorCode::Unauthorized
         | ErrorCode::UnknownModel
         | ErrorCode::UnknownToolServer => Told::Sender,
-        _ if addressed => Told::Sender,
-        _ => Told::Nobody,
+        // No job at all, or none that a refusal is ever made of: told to whoever gave an address.
+        ErrorCode::InvalidJson
+        | ErrorCode::InvalidJob
+        | ErrorCode::UnsupportedVersion
+        | ErrorCode::JobTooLarge
+        | ErrorCode::ModelRejected
+        | ErrorCode::ModelAuth
+        | ErrorCode::ModelQuota
+        | ErrorCode::ContextTooLong
+        | ErrorCode::ContentFiltered
+        | ErrorCode::ModelUnavailable
+        | ErrorCode::ModelProtocol
+        | ErrorCode::ToolsUnavailable
+        | ErrorCode::DeadlineExceeded
+        | ErrorCode::Cancelled
+        | ErrorCode::AttemptsExhausted
+        | ErrorCode::Internal => {
+            if addressed {
+                Told::Sender
+            } else {
+                Told::Nobody
+            }
+        }
     }
 }
 

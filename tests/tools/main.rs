@@ -10,6 +10,7 @@ mod calls;
 mod failures;
 mod harness;
 mod line;
+mod odd;
 mod offers;
 mod pools;
 mod published;

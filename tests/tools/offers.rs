@@ -162,7 +162,7 @@ async fn health_tells_how_each_server_does() {
     tools.offer().await;
     let health = tools.toolbox.health();
     assert!(
-        matches!(&health[0].state, ServerState::Down { reason } if reason.contains("cannot be started"))
+        matches!(&health[0].state, ServerState::Down { reason, .. } if reason.contains("cannot be started"))
     );
     assert_eq!((health[0].processes, health[0].starts), (0, 0));
     assert_eq!(

@@ -2,10 +2,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chat_worker::chat::OutcomeStatus;
+use chat_worker::config::Isolation;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::task::JoinSet;
 
-use crate::harness::{Lines, Tools, calc, eventually, with_env};
+use crate::harness::{Lines, Tools, calc, eventually, runs, with_env};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn five_hundred_jobs_share_no_more_processes_than_the_pool_is_large() {
@@ -52,6 +53,43 @@ async fn one_process_serves_one_call_at_a_time_and_waiting_counts_against_the_de
     assert_eq!(outcome.status, OutcomeStatus::Failed);
     assert!(outcome.text.contains("no process"), "{outcome:?}");
     tools.end().await;
+}
+
+#[tokio::test]
+async fn a_shared_process_serves_many_calls_at_once_and_outlives_one_that_hangs() {
+    let log = Lines::new();
+    let mut server = with_env(calc(), "CALC_LOG", log.path());
+    server.pool.isolation = Isolation::Shared;
+    server.timeout = Duration::from_secs(2);
+    let tools = Tools::start([server]);
+    let offer = tools.offer().await;
+    let pid = tools.pid().await;
+    let hangs = tools.call_of(&offer, "calc__sleep", r#"{"ms": 600000}"#);
+    let others = async {
+        log.wait_for("sleeping").await;
+        let same = tools.pid().await;
+        assert_eq!(same, pid, "the second call did not share the process");
+    };
+    let (hung, ()) = tokio::join!(hangs, others);
+    assert_eq!(hung.status, OutcomeStatus::Failed);
+    eventually("the end of the hung process", async || {
+        (!runs(pid)).then_some(())
+    })
+    .await;
+    assert_ne!(tools.pid().await, pid);
+    assert_eq!(tools.health().starts, 2);
+    tools.end().await;
+}
+
+#[tokio::test]
+async fn a_toolbox_that_is_dropped_takes_its_processes_along() {
+    let tools = Tools::start([calc()]);
+    let pid = tools.pid().await;
+    drop(tools);
+    eventually("the end of the process", async || {
+        (!runs(pid)).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -79,6 +79,9 @@ fn with_services(
     }
     let services = starting.wait()?;
     let mut command = example(plan, &services);
+    if request.keep && plan.example == "demo" {
+        command.arg("--keep");
+    }
     let ended = process::foreground(command.args(rest), guard, |_| {});
     let epilogue = services.epilogue;
     let held = ended.as_ref().is_ok_and(std::process::ExitStatus::success);

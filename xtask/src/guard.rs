@@ -111,3 +111,57 @@ impl Guard {
         drop(writeln!(watcher.pipe, "{line}"));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::process::until;
+    use crate::{ports, sys};
+
+    /// A program in a group of its own, and a directory.
+    fn something_started() -> (Child, PathBuf) {
+        let child = Command::new("sleep")
+            .arg("60")
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let directory = std::env::temp_dir().join(format!("xtask guard {:x}", ports::random()));
+        std::fs::create_dir(&directory).unwrap();
+        (child, directory)
+    }
+
+    #[test]
+    fn a_pipe_that_ends_stops_what_was_told_and_no_more() {
+        let (mut told, directory) = something_started();
+        let (mut released, kept) = something_started();
+        let guard = Guard::start().unwrap();
+        guard.watch(told.id(), Stop::KillGroup);
+        guard.watch(released.id(), Stop::KillGroup);
+        guard.forget(released.id(), Stop::KillGroup);
+        guard.watch_directory(&directory);
+        drop(guard);
+        let mut has_ended = || !matches!(told.try_wait(), Ok(None));
+        let gone = || (has_ended() && !directory.exists()).then_some(());
+        assert!(until(Duration::from_secs(10), gone).is_some());
+        assert!(matches!(released.try_wait(), Ok(None)));
+        sys::signal_group(released.id(), sys::KILL);
+        released.wait().unwrap();
+        std::fs::remove_dir(kept).unwrap();
+    }
+
+    #[test]
+    fn a_dismissed_guard_does_nothing() {
+        let (mut child, directory) = something_started();
+        let guard = Guard::start().unwrap();
+        guard.watch(child.id(), Stop::KillGroup);
+        guard.watch_directory(&directory);
+        guard.dismiss();
+        assert!(matches!(child.try_wait(), Ok(None)));
+        sys::signal_group(child.id(), sys::KILL);
+        child.wait().unwrap();
+        std::fs::remove_dir(directory).unwrap();
+    }
+}

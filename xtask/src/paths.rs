@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -41,6 +41,15 @@ pub(crate) fn services(user: Option<&User>) -> Result<PathBuf, Failure> {
     );
     let outside = std::env::temp_dir().join(name);
     make_passable(&outside).map_err(Failure::io(outside.display().to_string()))?;
+    // The name can be guessed, and everybody may write to the temporary directory.
+    let found =
+        fs::symlink_metadata(&outside).map_err(Failure::io(outside.display().to_string()))?;
+    if !found.is_dir() || found.uid() != sys::effective_uid() {
+        return Err(Failure::Failed(format!(
+            "{} belongs to somebody else",
+            outside.display()
+        )));
+    }
     if user.is_none_or(|user| can_enter(&outside, user)) {
         return Ok(outside);
     }

@@ -3,8 +3,8 @@
 
 use std::io::{self, Read, Write};
 
-/// A session on a server that trusted us.
-pub(crate) struct Session<S> {
+/// A connection to a server that trusted us.
+pub(crate) struct Connection<S> {
     stream: S,
     /// As the server names it: `15.18 (Debian …)`.
     pub(crate) version: String,
@@ -13,7 +13,7 @@ pub(crate) struct Session<S> {
 /// What a server said to a greeting.
 pub(crate) enum Greeting<S> {
     /// It let us in.
-    Trusted(Session<S>),
+    Trusted(Connection<S>),
     /// It wants a password: it is up.
     Guarded,
     /// It refused, with this text: it is up, or starting.
@@ -55,7 +55,7 @@ pub(crate) fn greet<S: Read + Write>(
                         String::from_utf8_lossy(fields.next().unwrap_or_default()).into_owned();
                 }
             }
-            b'Z' => return Ok(Greeting::Trusted(Session { stream, version })),
+            b'Z' => return Ok(Greeting::Trusted(Connection { stream, version })),
             b'K' | b'N' | b'v' => {}
             _ => {
                 return Err(io::Error::other(
@@ -66,7 +66,7 @@ pub(crate) fn greet<S: Read + Write>(
     }
 }
 
-impl<S: Read + Write> Session<S> {
+impl<S: Read + Write> Connection<S> {
     /// Runs a script: all its statements in one transaction, unless it controls transactions itself.
     pub(crate) fn run(&mut self, script: &str) -> Result<(), String> {
         self.exchange(script).map_err(|error| error.to_string())?

@@ -47,7 +47,7 @@ fn with_services(services: &Services, check: bool, guard: &Guard) -> Result<(), 
             "a private PostgreSQL is needed here: unset DATABASE_URL".to_owned(),
         ));
     };
-    postgres::session(port, postgres::DATABASE)?
+    postgres::connect(port, postgres::DATABASE)?
         .run(&format!("CREATE DATABASE {database}"))
         .map_err(Failure::Failed)?;
     let migrations = migrate(port, &database)?;
@@ -60,7 +60,7 @@ fn with_services(services: &Services, check: bool, guard: &Guard) -> Result<(), 
     )
     .and_then(|()| compare(&fresh.0, check));
     drop(
-        postgres::session(port, postgres::DATABASE)?
+        postgres::connect(port, postgres::DATABASE)?
             .run(&format!("DROP DATABASE {database} WITH (FORCE)")),
     );
     outcome
@@ -80,11 +80,11 @@ fn migrate(port: u16, database: &str) -> Result<usize, Failure> {
         name.ends_with(".sql") && !name.ends_with(".down.sql")
     });
     scripts.sort();
-    let mut session = postgres::session(port, database)?;
+    let mut connection = postgres::connect(port, database)?;
     for script in &scripts {
         let name = script.display().to_string();
         let text = fs::read_to_string(script).map_err(Failure::io(name.clone()))?;
-        session
+        connection
             .run(&text)
             .map_err(|error| Failure::Failed(format!("{name}: {error}")))?;
     }

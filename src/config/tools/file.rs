@@ -8,8 +8,8 @@ use super::defaults::Defaults;
 use super::fields::{Fields, Members, escape};
 use super::words::expand;
 use super::{
-    LEAST_RESULT_BYTES, MOST_RESULT_BYTES, OnInterrupt, Protocol, ServerConfig, Transport,
-    parse_isolation,
+    Isolation, LEAST_RESULT_BYTES, MOST_RESULT_BYTES, OnInterrupt, Protocol, ServerConfig,
+    Transport, parse_isolation,
 };
 
 const SETTING: &str = "MCP_CONFIG";
@@ -126,6 +126,12 @@ fn parse_server(
         server.protocol = protocol;
     }
     parse_pool(&mut fields, &mut server);
+    if server.protocol == Protocol::Line && server.pool.isolation == Isolation::Shared {
+        fields.note(
+            "protocol",
+            "lines answer one call at a time: expected the isolation \"call\"",
+        );
+    }
     parse_limits(&mut fields, &mut server);
     server.allow = parse_globs("allow", &mut fields);
     server.deny = parse_globs("deny", &mut fields);

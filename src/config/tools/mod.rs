@@ -22,7 +22,7 @@ pub struct ToolsSettings {
     /// A JSON file of MCP servers in the format that MCP hosts share (`mcpServers`)
     #[arg(long, env = "MCP_CONFIG", value_name = "FILE")]
     mcp_config: Option<String>,
-    /// How processes are shared where a server does not say: `call`, `shared`, `job` or `user`
+    /// How processes are shared where a server does not say: `call` or `shared`
     #[arg(
         long,
         env = "CHAT_POOL_ISOLATION",
@@ -130,6 +130,9 @@ pub struct PoolConfig {
 pub enum Isolation {
     /// One call at a time; reused by all users.
     Call,
+    /// One process serves all calls at once, whatever the pool's size: for servers that are known
+    /// to keep nothing between calls.
+    Shared,
 }
 
 /// What becomes of a call that was under way when its worker died.
@@ -231,7 +234,7 @@ fn parse_isolation(setting: &str, text: &str, problems: &mut Problems) -> Option
         text,
         &[
             ("call", Some(Isolation::Call)),
-            ("shared", None),
+            ("shared", Some(Isolation::Shared)),
             ("job", None),
             ("user", None),
         ],
@@ -240,7 +243,7 @@ fn parse_isolation(setting: &str, text: &str, problems: &mut Problems) -> Option
         problems.note(
             setting,
             format!(
-                "{:?} comes with a later version; this one knows \"call\"",
+                "{:?} comes with a later version; this one knows \"call\" and \"shared\"",
                 text.trim()
             ),
         );

@@ -158,7 +158,7 @@ fn a_server_named_default_clashes_with_the_path() {
 #[test]
 fn a_missing_file_and_bad_settings_are_all_named() {
     let mut settings = settings(Some("calc 'open"), Some("/nonexistent/servers.json"));
-    settings.chat_pool_isolation = "shared".to_owned();
+    settings.chat_pool_isolation = "user".to_owned();
     settings.chat_max_tool_result_bytes = "1".to_owned();
     let text = parse(&settings).unwrap_err().to_string();
     for setting in [

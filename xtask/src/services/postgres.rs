@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::installed::Postgres;
 use super::{Place, Started};
 use crate::failure::Failure;
-use crate::pg::{self, Greeting, Session};
+use crate::pg::{self, Connection, Greeting};
 use crate::process::{Daemon, Stop, until};
 use crate::{ports, sys};
 
@@ -53,15 +53,15 @@ pub(crate) fn start(programs: &Postgres, place: &Place) -> Result<Started, Failu
     Err(Failure::Failed("PostgreSQL found no port".to_owned()))
 }
 
-/// A trusted session on a private server.
-pub(crate) fn session(port: u16, database: &str) -> Result<Session<TcpStream>, Failure> {
+/// A trusted connection to a private server.
+pub(crate) fn connect(port: u16, database: &str) -> Result<Connection<TcpStream>, Failure> {
     let address = ports::loopback(port);
     let stream =
         TcpStream::connect(address).map_err(Failure::io(format!("PostgreSQL at {address}")))?;
     match pg::greet(stream, "postgres", database)
         .map_err(Failure::io(format!("PostgreSQL at {address}")))?
     {
-        Greeting::Trusted(session) => Ok(session),
+        Greeting::Trusted(connection) => Ok(connection),
         Greeting::Guarded => Err(Failure::Failed(format!(
             "PostgreSQL at {address} wants a password"
         ))),
@@ -137,9 +137,9 @@ fn ready(daemon: &mut Daemon, port: u16) -> Result<String, Failure> {
                 "PostgreSQL ended while starting".to_owned(),
             )));
         }
-        session(port, "postgres")
+        connect(port, "postgres")
             .ok()
-            .map(|session| Ok(session.version))
+            .map(|connection| Ok(connection.version))
     });
     let version = answer.unwrap_or_else(|| {
         Err(Failure::Failed(
@@ -154,7 +154,7 @@ fn ready(daemon: &mut Daemon, port: u16) -> Result<String, Failure> {
 }
 
 fn create_database(port: u16) -> Result<(), Failure> {
-    session(port, "postgres")?
+    connect(port, "postgres")?
         .run(&format!("CREATE DATABASE {DATABASE}"))
         .map_err(Failure::Failed)
 }

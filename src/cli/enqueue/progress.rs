@@ -1,0 +1,94 @@
+//! Progress on standard error: a bar or a spinner on a terminal, little or nothing elsewhere.
+
+use std::time::Duration;
+
+use console::user_attended_stderr;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::super::output;
+use super::super::text::one_line;
+
+/// How often a spinner turns.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How many of many are done. Only on a terminal.
+pub(super) struct Bar(ProgressBar);
+
+impl Bar {
+    pub(super) fn new(of: usize, what: &'static str) -> Self {
+        let bar =
+            ProgressBar::with_draw_target(u64::try_from(of).ok(), ProgressDrawTarget::stderr());
+        let template = "{bar:30.cyan/dim} {pos}/{len} {msg}, {per_sec}, {eta} to go";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        Self(bar.with_message(what))
+    }
+
+    pub(super) fn step(&self) {
+        self.0.inc(1);
+    }
+
+    /// Writes a line while the bar is out of the way.
+    pub(super) fn beside<T>(&self, write: impl FnOnce() -> T) -> T {
+        self.0.suspend(write)
+    }
+
+    /// Takes it off the screen; how many are done.
+    pub(super) fn end(&self) -> u64 {
+        self.0.finish_and_clear();
+        self.0.position()
+    }
+}
+
+/// How one job does.
+pub(super) struct Spinner {
+    bar: ProgressBar,
+    attended: bool,
+}
+
+impl Spinner {
+    pub(super) fn new(first: &str) -> Self {
+        let attended = user_attended_stderr();
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        if let Ok(style) = ProgressStyle::with_template("{spinner:.cyan} {elapsed} {wide_msg}") {
+            bar.set_style(style);
+        }
+        if attended {
+            bar.set_message(first.to_owned());
+            bar.enable_steady_tick(TICK);
+        } else {
+            output::say(first);
+        }
+        Self { bar, attended }
+    }
+
+    /// An event of the job; where there is no terminal only those that change its state are said.
+    pub(super) fn event(&self, name: &str, detail: Option<&str>) {
+        let text = one_line(&describe(name, detail));
+        if self.attended {
+            self.bar.set_message(text);
+        } else if name.starts_with("job.") {
+            output::say(&text);
+        }
+    }
+
+    pub(super) fn end(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn describe(name: &str, detail: Option<&str>) -> String {
+    let what = match name {
+        "job.started" => "the job runs",
+        "job.waiting" => "the job waits",
+        "job.finished" => "the job has ended",
+        "model.started" => "the model is asked",
+        "model.finished" => "the model has answered",
+        "tool.started" => "a tool is called",
+        "tool.finished" => "a tool has answered",
+        "tools.missing" => "tools are missing",
+        other => other,
+    };
+    detail.map_or_else(|| what.to_owned(), |detail| format!("{what}: {detail}"))
+}

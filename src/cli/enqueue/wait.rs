@@ -1,0 +1,163 @@
+use std::collections::HashSet;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::super::output::{self, Screen};
+use super::Setup;
+use super::job::NewJob;
+use super::progress::{Bar, Spinner};
+use super::send::{Sender, open_inbox};
+use crate::broker::{Letter, ReplyInbox};
+use crate::clock::Deadline;
+use crate::config::BrokerConfig;
+use crate::escape::{armour, disarm_text};
+use crate::ids::JobId;
+use crate::wire::{JobResult, RESULT_TYPE};
+
+/// A result, and the JSON that it was read from.
+struct Answer {
+    result: JobResult,
+    json: String,
+}
+
+/// Sends one job and prints its reply.
+pub(super) async fn send(job: &NewJob, setup: &Setup, json: bool) -> anyhow::Result<ExitCode> {
+    let sender = Sender::connect(&setup.broker).await?;
+    let answered = Box::pin(ask(job, &sender, setup)).await;
+    sender.close().await;
+    let Answer { result, json: text } = answered?;
+    if json {
+        output::json(&text)?;
+    } else if let Some(reply) = result.message.as_ref().filter(|_| result.success) {
+        let text = match &reply.refusal {
+            Some(refusal) if reply.content.is_empty() => refusal,
+            Some(_) | None => &reply.content,
+        };
+        output::line(&Screen::stdout().safe(&disarm_text(text)))?;
+    }
+    for warning in &result.warnings {
+        output::say(&format!(
+            "warning: {}",
+            super::super::text::one_line(warning)
+        ));
+    }
+    if result.success {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let status = result.status.as_str();
+    let error = result.error.map_or_else(String::new, |error| {
+        format!(": {}: {}", error.code, disarm_text(&error.message))
+    });
+    anyhow::bail!("the job {} is {status}{error}", job.id);
+}
+
+async fn ask(job: &NewJob, sender: &Sender, setup: &Setup) -> anyhow::Result<Answer> {
+    let mut inbox = inbox_with_events(job.id, &setup.broker).await?;
+    sender.send(job, Some(inbox.name())).await?;
+    let spinner = Spinner::new(&format!("job {} is sent", job.id));
+    let waited = wait(&mut inbox, job.id, &spinner, setup.timeout).await;
+    spinner.end();
+    inbox.close().await;
+    waited.map_err(|error| anyhow::anyhow!("{error}; see `chat-worker show {}`", job.id))
+}
+
+/// An inbox that the job's events come to as well, if this user may have them.
+async fn inbox_with_events(job: JobId, config: &BrokerConfig) -> anyhow::Result<ReplyInbox> {
+    let inbox = open_inbox(config).await?;
+    match inbox.also_events(job).await {
+        Ok(()) => Ok(inbox),
+        // The refusal closed the channel.
+        Err(_no_progress) => open_inbox(config).await,
+    }
+}
+
+async fn wait(
+    inbox: &mut ReplyInbox,
+    job: JobId,
+    spinner: &Spinner,
+    limit: Duration,
+) -> anyhow::Result<Answer> {
+    let deadline = Deadline::after(limit);
+    while let Some(letter) = inbox.next(deadline.left()).await? {
+        match open(&letter)? {
+            Some(Opened::Result(answer)) if answer.result.job_id == job => return Ok(*answer),
+            Some(Opened::Event { name, detail }) => spinner.event(&name, detail.as_deref()),
+            Some(Opened::Result(_)) | None => {}
+        }
+    }
+    anyhow::bail!(
+        "no result within {} s; the job goes on if a worker runs",
+        limit.as_secs()
+    )
+}
+
+/// Prints the results of `open` jobs as they come, as lines of JSON; how many are of jobs that
+/// were not completed.
+pub(super) async fn collect(
+    inbox: &mut ReplyInbox,
+    mut open_jobs: HashSet<JobId>,
+    limit: Duration,
+) -> anyhow::Result<usize> {
+    let bar = Bar::new(open_jobs.len(), "answered");
+    let mut failed = 0;
+    while !open_jobs.is_empty() {
+        let Some(letter) = inbox.next(limit).await? else {
+            bar.end();
+            let (many, secs) = (open_jobs.len(), limit.as_secs());
+            anyhow::bail!("no further result within {secs} s; {many} job(s) are open");
+        };
+        if let Some(Opened::Result(answer)) = open(&letter)?
+            && open_jobs.remove(&answer.result.job_id)
+        {
+            failed += usize::from(!answer.result.success);
+            bar.step();
+            bar.beside(|| output::json(&answer.json))?;
+        }
+    }
+    bar.end();
+    Ok(failed)
+}
+
+/// What a letter is.
+enum Opened {
+    Result(Box<Answer>),
+    Event {
+        name: String,
+        detail: Option<String>,
+    },
+}
+
+/// The part of an event that is shown.
+#[derive(Deserialize)]
+struct Event {
+    #[serde(rename = "event")]
+    name: String,
+    #[serde(default)]
+    tool: Option<String>,
+    #[serde(default)]
+    model: Option<String>,
+}
+
+/// What is in a letter, if it is for us.
+///
+/// # Errors
+/// It is a result that cannot be read: who waits for it must not wait on.
+fn open(letter: &Letter) -> anyhow::Result<Option<Opened>> {
+    let json = String::from_utf8_lossy(&letter.body);
+    // A lone surrogate is legal in JSON and no Rust text.
+    let armoured = armour(&json);
+    if letter.properties.kind.as_deref() == Some(RESULT_TYPE) {
+        let result = serde_json::from_str(&armoured).map_err(|error| {
+            anyhow::anyhow!("a result came that this version cannot read: {error}")
+        })?;
+        let json = json.into_owned();
+        return Ok(Some(Opened::Result(Box::new(Answer { result, json }))));
+    }
+    let event = serde_json::from_str::<Event>(&armoured).ok();
+    Ok(event.map(|event| Opened::Event {
+        name: event.name,
+        detail: event.tool.or(event.model),
+    }))
+}

@@ -1,0 +1,22 @@
+use std::process::ExitCode;
+
+use crate::config::{Settings, environment};
+use crate::{app, telemetry};
+
+/// The arguments of `run`.
+#[derive(Debug, clap::Args)]
+pub(super) struct RunArgs {
+    /// Do not bring the database's schema up to date first
+    #[arg(long)]
+    no_migrate: bool,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// Runs the worker.
+pub(super) async fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    let config = args.settings.parse(&environment)?;
+    telemetry::init(&config.telemetry)?;
+    Box::pin(app::run(config, !args.no_migrate)).await?;
+    Ok(ExitCode::SUCCESS)
+}
