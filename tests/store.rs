@@ -4,7 +4,6 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    clippy::indexing_slicing,
     reason = "a test fails by panicking, in its helpers too"
 )]
 
@@ -107,10 +106,10 @@ impl Ground {
 
     /// A job that `worker` runs.
     async fn running(&self, job: &NewJob<'_>, worker: WorkerId) -> ClaimedJob {
-        match self.claim(job, worker).await {
-            Claimed::Run(claimed) => *claimed,
-            other => panic!("not to run: {other:?}"),
-        }
+        let Claimed::Run(claimed) = self.claim(job, worker).await else {
+            panic!("it is not to run");
+        };
+        *claimed
     }
 
     /// Another worker takes the job over from one that died.
@@ -774,7 +773,7 @@ fn next(conversation: &Conversation) -> Step {
             }
             Step::CallTools(calls)
         }
-        other => other,
+        step @ (Step::AskModel(_) | Step::Finish(_)) => step,
     }
 }
 

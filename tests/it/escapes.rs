@@ -43,7 +43,7 @@ async fn odd_text_in_content_and_metadata_is_no_failure_and_comes_back() {
     Setup::new().model(|_| Reply::text("yes")).run(async |s| {
         for odd in ODD {
             let (id, text) = result_text(s, odd, odd).await;
-            let metadata = text.split_once(r#""metadata":{"k":"#).unwrap().1.split_once("}").unwrap().0;
+            let metadata = text.split_once(r#""metadata":{"k":"#).unwrap().1.split_once('}').unwrap().0;
             assert_eq!(units(metadata), units(&format!("\"{odd}\"")), "{odd}");
             let stored = s.row(format!("SELECT request #>> '{{messages,0,content}}' AS content, metadata ->> 'k' AS k FROM chat.jobs WHERE id = '{id}'")).await;
             assert_eq!(stored["content"], stored["k"]);

@@ -64,7 +64,7 @@ async fn what_goes_wrong_with_a_tool_is_told_to_the_model_and_the_job_goes_on() 
                     "more than",
                 ),
             ] {
-                let result = s.answer(&call([(tool, arguments.clone())])).await;
+                let result = s.answer(&call(&[(tool, arguments.clone())])).await;
                 assert_eq!(
                     (&result["status"], &result["finish_reason"]),
                     (&json!("completed"), &json!("answered")),
@@ -85,7 +85,7 @@ async fn what_goes_wrong_with_a_tool_is_told_to_the_model_and_the_job_goes_on() 
             }
             assert_eq!(
                 text(
-                    &s.answer(&call([("calc__add", json!({"a": 1, "b": 2}))]))
+                    &s.answer(&call(&[("calc__add", json!({"a": 1, "b": 2}))]))
                         .await
                 ),
                 "3"
@@ -97,7 +97,7 @@ async fn what_goes_wrong_with_a_tool_is_told_to_the_model_and_the_job_goes_on() 
 #[tokio::test]
 async fn one_bad_call_does_not_spoil_the_ones_beside_it() {
     with_calc().run(async |s| {
-        let result = s.answer(&call([
+        let result = s.answer(&call(&[
             ("calc__add", json!({"a": 1, "b": 2})), ("calc__nothing", json!({})), ("calc__fail", json!({})), ("calc__add", json!({"a": 3, "b": 4})),
         ])).await;
         let lines = said(&s.last_prompt(), "tool");
@@ -115,7 +115,7 @@ async fn of_a_large_result_the_model_sees_head_and_tail_and_the_record_more() {
     setup
         .run(async |s| {
             let result = s
-                .answer(&call([("calc__big", json!({"bytes": 100_000}))]))
+                .answer(&call(&[("calc__big", json!({"bytes": 100_000}))]))
                 .await;
             let row = s
                 .tool_calls(result["job_id"].as_str().unwrap())
@@ -147,7 +147,7 @@ async fn a_tool_that_takes_too_long_is_given_up() {
         .model(puppet)
         .run(async |s| {
             let result = s
-                .answer(&call([
+                .answer(&call(&[
                     ("calc__sleep", json!({"ms": 60_000})),
                     ("calc__add", json!({"a": 1, "b": 1})),
                 ]))
@@ -210,7 +210,7 @@ async fn a_job_may_forbid_tools_or_demand_one_in_its_first_call() {
             s.answer(&choice(ask("x"), "none")).await;
             assert_eq!(s.model.requests()[0].body["tool_choice"], "none");
             s.answer(&choice(
-                call([("calc__add", json!({"a": 1, "b": 2}))]),
+                call(&[("calc__add", json!({"a": 1, "b": 2}))]),
                 "required",
             ))
             .await;
@@ -235,7 +235,7 @@ async fn a_required_server_that_is_down_fails_the_job_and_another_is_left_out() 
     setup
         .run(async |s| {
             let result = s
-                .answer(&call([("calc__add", json!({"a": 1, "b": 2}))]))
+                .answer(&call(&[("calc__add", json!({"a": 1, "b": 2}))]))
                 .await;
             assert_eq!(
                 (
@@ -251,7 +251,11 @@ async fn a_required_server_that_is_down_fails_the_job_and_another_is_left_out() 
             let id = result["job_id"].as_str().unwrap();
             assert_eq!(s.job(id).await["warnings"], result["warnings"]);
             // Repeated, it says the same.
-            let again = with(call([("calc__add", json!({"a": 1, "b": 2}))]), "job_id", id);
+            let again = with(
+                call(&[("calc__add", json!({"a": 1, "b": 2}))]),
+                "job_id",
+                id,
+            );
             assert_eq!(s.answer(&again).await["warnings"], result["warnings"]);
             let named = s
                 .answer(&with(ask("x"), "tools", json!({"servers": ["broken"]})))
@@ -299,7 +303,7 @@ async fn the_server_of_mcp_server_path_has_plain_names() {
         .set("MCP_SERVER_PATH", format!("'{}'", example("calc_server")));
     setup
         .run(async |s| {
-            let result = s.answer(&call([("add", json!({"a": 20, "b": 22}))])).await;
+            let result = s.answer(&call(&[("add", json!({"a": 20, "b": 22}))])).await;
             assert_eq!(text(&result), "42");
             let row = s.row("SELECT server, tool FROM chat.tool_calls").await;
             assert_eq!(row, json!({"server": "default", "tool": "add"}));
@@ -315,14 +319,14 @@ async fn a_server_of_the_line_dialect_answers() {
         .model(puppet)
         .run(async |s| {
             let result = s
-                .answer(&call([
+                .answer(&call(&[
                     ("line__upper", json!({"text": "straße"})),
                     ("line__die", json!({})),
                 ]))
                 .await;
             assert!(text(&result).starts_with("STRASSE\n"), "{}", text(&result));
             let again = s
-                .answer(&call([("line__upper", json!({"text": "again"}))]))
+                .answer(&call(&[("line__upper", json!({"text": "again"}))]))
                 .await;
             assert_eq!(text(&again), "AGAIN");
         })
@@ -333,7 +337,7 @@ async fn a_server_of_the_line_dialect_answers() {
 async fn processes_are_kept_between_jobs_and_never_more_than_the_pool_holds() {
     with_calc()
         .run(async |s| {
-            let pid = || call([("calc__pid", json!({}))]);
+            let pid = || call(&[("calc__pid", json!({}))]);
             let first = text(&s.answer(&pid()).await);
             for _ in 0..3 {
                 assert_eq!(text(&s.answer(&pid()).await), first);
@@ -341,7 +345,7 @@ async fn processes_are_kept_between_jobs_and_never_more_than_the_pool_holds() {
             let mut ids = Vec::new();
             for _ in 0..100 {
                 ids.push(
-                    s.send(&call([
+                    s.send(&call(&[
                         ("calc__sleep", json!({"ms": 5})),
                         ("calc__pid", json!({})),
                     ]))
@@ -365,7 +369,7 @@ async fn no_process_of_a_tool_server_outlives_its_worker() {
                 ("calc__sleep", json!({"ms": 50})),
                 ("calc__sleep", json!({"ms": 50})),
             ];
-            s.answer(&call(both)).await;
+            s.answer(&call(&both)).await;
             let pids: Vec<i32> = s
                 .lines("starts.log")
                 .iter()
@@ -379,7 +383,7 @@ async fn no_process_of_a_tool_server_outlives_its_worker() {
             assert!(!pids.iter().any(|pid| runs(*pid)), "{pids:?}");
             // Nor one that is killed.
             let worker = s.start_worker().await;
-            s.answer(&call([("calc__add", json!({"a": 1, "b": 2}))]))
+            s.answer(&call(&[("calc__add", json!({"a": 1, "b": 2}))]))
                 .await;
             worker.signal(rustix::process::Signal::KILL);
             worker.ended().await;
@@ -401,7 +405,7 @@ async fn a_process_sees_none_of_the_workers_secrets() {
     with_calc()
         .set("CALC_SECRET", "not given")
         .run(async |s| {
-            let names = text(&s.answer(&call([("calc__env", json!({}))])).await);
+            let names = text(&s.answer(&call(&[("calc__env", json!({}))])).await);
             let names: Vec<_> = names.split(' ').collect();
             for name in &names {
                 assert!(
@@ -427,7 +431,7 @@ async fn a_process_sees_none_of_the_workers_secrets() {
         .calc_with(&given)
         .model(puppet)
         .run(async |s| {
-            let names = text(&s.answer(&call([("calc__env", json!({}))])).await);
+            let names = text(&s.answer(&call(&[("calc__env", json!({}))])).await);
             assert!(names.contains("TOKEN") && !names.contains(API_KEY));
         })
         .await;
@@ -438,7 +442,7 @@ async fn calls_say_on_whose_behalf_they_are_made() {
     with_calc()
         .run(async |s| {
             let result = s
-                .answer(&call([
+                .answer(&call(&[
                     ("calc__add", json!({"a": 1, "b": 2})),
                     ("calc__echo_meta", json!({})),
                 ]))
@@ -475,7 +479,7 @@ async fn the_reference_servers_of_npm_are_used_by_a_job() {
         .run(async |s| {
             let file = format!("{path}/present.txt");
             let result = s
-                .answer(&call([
+                .answer(&call(&[
                     ("everything__echo", json!({"message": "hello"})),
                     ("files__read_text_file", json!({"path": file})),
                 ]))

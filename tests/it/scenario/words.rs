@@ -18,11 +18,8 @@ pub(crate) fn with(mut job: Value, field: &str, value: impl Into<Value>) -> Valu
 /// What was said in a prompt by `role`, in order.
 pub(crate) fn said(prompt: &[Value], role: &str) -> Vec<String> {
     let by = prompt.iter().filter(|message| message["role"] == role);
-    by.map(|message| match &message["content"] {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    })
-    .collect()
+    by.map(|message| text_or_json(&message["content"]))
+        .collect()
 }
 
 /// What the prompt's system messages say.
@@ -31,7 +28,7 @@ pub(crate) fn systems(prompt: &[Value]) -> Vec<String> {
 }
 
 /// A job that has [`puppet`] call these tools, together.
-pub(crate) fn call<const N: usize>(calls: [(&str, Value); N]) -> Value {
+pub(crate) fn call(calls: &[(&str, Value)]) -> Value {
     let calls: Vec<_> = calls
         .iter()
         .map(|(name, arguments)| json!([name, arguments]))
@@ -58,14 +55,17 @@ pub(crate) fn puppet(request: &Value) -> Reply {
     };
     let calls = calls.into_iter().map(|(name, arguments)| {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let arguments = match arguments {
-            Value::String(text) => text,
-            other => other.to_string(),
-        };
+        let arguments = text_or_json(&arguments);
         json!({"id": format!("call_{number}"), "type": "function",
                "function": {"name": name, "arguments": arguments}})
     });
     Reply::message(
         &json!({"role": "assistant", "content": null, "tool_calls": calls.collect::<Vec<_>>()}),
     )
+}
+
+fn text_or_json(value: &Value) -> String {
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }
