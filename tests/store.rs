@@ -680,6 +680,56 @@ async fn a_job_that_has_ended_is_told_again_to_whoever_asks() {
     .await;
 }
 
+#[tokio::test]
+async fn a_result_goes_to_the_last_who_asked_while_the_job_ran() {
+    Ground::run(async |ground| {
+        let worker = ground.worker().await;
+        let first = NewJob {
+            reply_to: Some("a"),
+            correlation_id: Some("1"),
+            ..job()
+        };
+        let run = ground.running(&first, worker).await.run;
+        let again = NewJob {
+            reply_to: Some("b"),
+            correlation_id: Some("2"),
+            ..first
+        };
+        assert!(matches!(
+            ground.claim(&again, ground.worker().await).await,
+            Claimed::InHand
+        ));
+        // Who names no queue changes nothing.
+        let silent = NewJob {
+            reply_to: None,
+            correlation_id: Some("3"),
+            ..first
+        };
+        assert!(matches!(
+            ground.claim(&silent, ground.worker().await).await,
+            Claimed::InHand
+        ));
+        for _ in 0..2 {
+            let ended = ground
+                .store
+                .finish(&run, &[], None, &completed())
+                .await
+                .unwrap();
+            let Finished::Ended { answer_to, .. } = ended else {
+                panic!("fenced")
+            };
+            assert_eq!(
+                (
+                    answer_to.reply_to.as_deref(),
+                    answer_to.correlation_id.as_deref()
+                ),
+                (Some("b"), Some("2"))
+            );
+        }
+    })
+    .await;
+}
+
 /// What is written of a job, one after the other.
 enum Deed {
     Answer(Answer),
