@@ -2,7 +2,7 @@ use chrono::{DateTime, Utc};
 
 use super::run::JobInHand;
 use crate::conversation::{Outcome, Totals};
-use crate::store::{Ending, Next, StoredResult};
+use crate::store::{AnswerTo, Ending, Next, StoredResult};
 use crate::wire::{JobResult, Reply, ResultError, Status};
 
 /// A job that this run has ended.
@@ -53,7 +53,12 @@ pub(super) fn ending(
 }
 
 /// The result message of a job that ended so.
-pub(super) fn result(job: &JobInHand, ending: &Ending, finished_at: DateTime<Utc>) -> StoredResult {
+pub(super) fn result(
+    job: &JobInHand,
+    ending: &Ending,
+    finished_at: DateTime<Utc>,
+    answer_to: AnswerTo,
+) -> StoredResult {
     let run = &job.claimed.run;
     let result = JobResult {
         version: 1,
@@ -85,8 +90,8 @@ pub(super) fn result(job: &JobInHand, ending: &Ending, finished_at: DateTime<Utc
     };
     StoredResult {
         result,
-        reply_to: job.claimed.reply_to.clone(),
-        correlation_id: job.claimed.correlation_id.clone(),
+        reply_to: answer_to.reply_to,
+        correlation_id: answer_to.correlation_id,
         traceparent: job.claimed.traceparent.clone(),
     }
 }

@@ -274,8 +274,12 @@ impl Runner {
         );
         Ok(match finished? {
             Finished::Fenced => Ran::Fenced,
-            Finished::Ended { finished_at, next } => Ran::Ended(Box::new(Ended {
-                result: ending::result(job, &ending, finished_at),
+            Finished::Ended {
+                finished_at,
+                answer_to,
+                next,
+            } => Ran::Ended(Box::new(Ended {
+                result: ending::result(job, &ending, finished_at, answer_to),
                 next,
             })),
         })

@@ -1,7 +1,7 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::record::{Ending, NewIteration, NewResult, Record, Run, record};
+use super::record::{AnswerTo, Ending, NewIteration, NewResult, Record, Run, record};
 use super::{Store, StoreError};
 use crate::ids::JobId;
 
@@ -12,6 +12,8 @@ pub enum Finished {
     Ended {
         /// When.
         finished_at: DateTime<Utc>,
+        /// Where its result goes: a repeat that came while it ran may have changed that.
+        answer_to: AnswerTo,
         /// The conversation's next turn, if one was waiting.
         next: Option<Next>,
     },
@@ -51,6 +53,7 @@ impl Store {
         if let Some(finished_at) = row.finished_at {
             return Ok(Finished::Ended {
                 finished_at,
+                answer_to: row.answer_to,
                 next: None,
             });
         }
@@ -65,16 +68,20 @@ impl Store {
         .await?;
         entry.locks_conversation = false;
         let row = Box::pin(record(&mut tx, run, &entry)).await?;
-        let finished_at = match row.finished_at {
-            Some(finished_at) => finished_at,
-            None => match already_finished(&mut tx, run).await? {
-                Some(finished_at) => finished_at,
-                None => return Ok(Finished::Fenced),
-            },
+        let ended = match row.finished_at {
+            Some(finished_at) => Some((finished_at, row.answer_to)),
+            None => already_finished(&mut tx, run).await?,
+        };
+        let Some((finished_at, answer_to)) = ended else {
+            return Ok(Finished::Fenced);
         };
         let next = queue_next_turn(&mut tx, run.conversation_id.0).await?;
         tx.commit().await?;
-        Ok(Finished::Ended { finished_at, next })
+        Ok(Finished::Ended {
+            finished_at,
+            answer_to,
+            next,
+        })
     }
 }
 
@@ -82,14 +89,25 @@ impl Store {
 async fn already_finished(
     connection: &mut sqlx::PgConnection,
     run: &Run,
-) -> Result<Option<DateTime<Utc>>, StoreError> {
-    let finished_at = sqlx::query_scalar!(
-        "SELECT finished_at FROM chat.jobs WHERE id = $1 AND attempt = $2 AND worker_id = $3",
+) -> Result<Option<(DateTime<Utc>, AnswerTo)>, StoreError> {
+    let row = sqlx::query!(
+        r#"
+        SELECT finished_at AS "finished_at!", reply_to, correlation_id FROM chat.jobs
+        WHERE id = $1 AND attempt = $2 AND worker_id = $3 AND finished_at IS NOT NULL
+        "#,
         run.job_id.0,
         run.attempt,
         run.worker.0
-    );
-    Ok(finished_at.fetch_optional(connection).await?.flatten())
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(|row| {
+        let answer_to = AnswerTo {
+            reply_to: row.reply_to,
+            correlation_id: row.correlation_id,
+        };
+        (row.finished_at, answer_to)
+    }))
 }
 
 /// Marks the first turn that waits for its predecessors queued, if all of them have ended. The

@@ -31,7 +31,7 @@ pub use error::StoreError;
 pub use finish::{Finished, Next};
 pub use log::parse_request;
 pub use outbox::StoredResult;
-pub use record::{Ending, NewIteration, NewResult, RouteOf, Run, Written};
+pub use record::{AnswerTo, Ending, NewIteration, NewResult, RouteOf, Run, Written};
 pub use show::{ShownCall, ShownIteration, ShownJob};
 pub use workers::Registration;
 

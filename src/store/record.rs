@@ -90,6 +90,15 @@ pub struct Ending {
     pub usage: Usage,
 }
 
+/// Where a result goes: what the last sender of the job asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AnswerTo {
+    /// The queue that it named.
+    pub reply_to: Option<String>,
+    /// Its correlation id.
+    pub correlation_id: Option<String>,
+}
+
 /// What came of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
@@ -140,6 +149,7 @@ pub(super) struct Record<'a> {
 pub(super) struct Recorded {
     pub(super) owned: bool,
     pub(super) finished_at: Option<DateTime<Utc>>,
+    pub(super) answer_to: AnswerTo,
 }
 
 /// The one write of a run: results, an answer with its calls, and the end, each where there is one.
@@ -212,7 +222,8 @@ pub(super) async fn record(
                        'reply_to', reply_to, 'correlation_id', correlation_id, 'priority', priority))
             FROM job WHERE $33::text = 'failed'
         )
-        SELECT EXISTS (SELECT FROM owned) AS "owned!", (SELECT finished_at FROM job) AS finished_at
+        SELECT EXISTS (SELECT FROM owned) AS "owned!", (SELECT finished_at FROM job) AS finished_at,
+               (SELECT reply_to FROM job) AS reply_to, (SELECT correlation_id FROM job) AS correlation_id
         "#,
         run.job_id.0,
         run.attempt,
@@ -266,6 +277,10 @@ pub(super) async fn record(
     Ok(Recorded {
         owned: row.owned,
         finished_at: row.finished_at,
+        answer_to: AnswerTo {
+            reply_to: row.reply_to,
+            correlation_id: row.correlation_id,
+        },
     })
 }
 

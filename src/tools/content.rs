@@ -35,7 +35,7 @@ pub(super) fn read_line(text: String, whole: usize, max_bytes: usize) -> ToolOut
     let text = if text.is_empty() {
         NO_OUTPUT.to_owned()
     } else {
-        cut(text, whole, max_bytes)
+        armoured(cut(text, whole, max_bytes))
     };
     let bytes = u64::try_from(whole).unwrap_or(u64::MAX);
     ToolOutcome {
@@ -48,20 +48,23 @@ pub(super) fn read_line(text: String, whole: usize, max_bytes: usize) -> ToolOut
 /// An outcome of `text`, cut at `max_bytes`.
 pub(super) fn outcome(status: OutcomeStatus, text: String, max_bytes: usize) -> ToolOutcome {
     let size = text.len();
-
     let text = if text.is_empty() {
         NO_OUTPUT.to_owned()
     } else {
         cut(text, size, max_bytes)
     };
-    let text = match armour_text(&text) {
-        Cow::Borrowed(_) => text,
-        Cow::Owned(armoured) => armoured,
-    };
     ToolOutcome {
         status,
-        text,
+        text: armoured(text),
         bytes: u64::try_from(size).unwrap_or(u64::MAX),
+    }
+}
+
+/// `text` as it is stored.
+fn armoured(text: String) -> String {
+    match armour_text(&text) {
+        Cow::Borrowed(_) => text,
+        Cow::Owned(armoured) => armoured,
     }
 }
 

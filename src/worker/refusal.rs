@@ -1,5 +1,6 @@
 use super::Worker;
 use super::outgoing::{self, Kind, Original};
+use crate::escape::armour_text;
 use crate::fault::{ErrorCode, Failure};
 use crate::ids::JobId;
 use crate::runner::insisting;
@@ -53,6 +54,9 @@ impl Worker {
     fn refusal(&self, original: &Original, refused: &Refused, job_id: JobId) -> StoredResult {
         let now = self.0.clock.now();
         let properties = &original.properties;
+        // As a row would hold it: what is sent is disarmed.
+        let armoured =
+            |text: &Option<String>| text.as_deref().map(|text| armour_text(text).into_owned());
         StoredResult {
             result: JobResult {
                 version: 1,
@@ -79,8 +83,8 @@ impl Worker {
                 finished_at: now,
                 metadata: None,
             },
-            reply_to: properties.reply_to.clone(),
-            correlation_id: properties.correlation_id.clone(),
+            reply_to: armoured(&properties.reply_to),
+            correlation_id: armoured(&properties.correlation_id),
             traceparent: properties.traceparent().map(str::to_owned),
         }
     }

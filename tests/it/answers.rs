@@ -182,9 +182,9 @@ async fn calls_made_together_are_answered_in_the_order_in_which_they_were_asked(
                 ids(&answers.into(), "tool_call_id")
             );
             let rows = s.tool_calls(result["job_id"].as_str().unwrap()).await;
-            let began = |row: usize| rows[row]["started_at"].as_str().unwrap().to_owned();
+            let began = |row: usize| rows[row]["started_at"].as_str().unwrap();
             assert!(
-                began(1) < rows[0]["finished_at"].as_str().unwrap().to_owned(),
+                began(1) < rows[0]["finished_at"].as_str().unwrap(),
                 "they ran one after the other"
             );
         })

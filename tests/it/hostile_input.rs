@@ -2,11 +2,12 @@
 //! the name of the field, kept byte for byte, and harms nobody.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 
 use lapin::types::{AMQPValue, FieldTable};
 use serde_json::{Value, json};
 
-use crate::scenario::{Properties, Scenario, Setup, ask, with};
+use crate::scenario::{Inbox, Properties, Received, Scenario, Setup, ask, with};
 use crate::stub_model::Reply;
 
 /// A bad message, its code, and what the message of the error must name.
@@ -15,6 +16,12 @@ struct Bad {
     properties: Properties,
     code: &'static str,
     names: &'static str,
+}
+
+impl Bad {
+    fn shown(&self) -> String {
+        String::from_utf8_lossy(&self.body[..self.body.len().min(200)]).into_owned()
+    }
 }
 
 fn bad(body: impl Into<Vec<u8>>, code: &'static str, names: &'static str) -> Bad {
@@ -385,106 +392,28 @@ async fn every_bad_message_is_told_kept_and_survived() {
 
 async fn every_one(s: &Scenario, all: &[Bad]) {
     // At once, and read afterwards.
-    let dead = s.dead_letters().await;
-    let results = s.results().await;
     for (number, bad) in all.iter().enumerate() {
-        let properties = bad
-            .properties
-            .clone()
-            .with_correlation_id(format!("case-{number}").into());
-        s.send_bytes(&bad.body, properties).await;
+        let properties = bad.properties.clone();
+        let correlation = format!("case-{number}");
+        s.send_bytes(
+            &bad.body,
+            properties.with_correlation_id(correlation.into()),
+        )
+        .await;
     }
-    let query =
-        "SELECT *, encode(body, 'hex') AS hex, properties::text AS text FROM chat.dead_letters";
-    let mut told = HashMap::new();
-    for _ in all {
-        let result = results.next().await;
-        told.insert(result.correlation_id(), result);
-    }
-    let mut copies = HashMap::new();
-    for _ in all {
-        let copy = dead.next().await;
-        copies.insert(copy.correlation_id(), copy);
-    }
-    let rows = s.rows(query).await;
-    let rows: HashMap<_, _> = rows
-        .iter()
-        .map(|row| (row["properties"]["correlation_id"].as_str().unwrap(), row))
-        .collect();
-    assert_eq!(
-        (told.len(), copies.len(), rows.len()),
-        (all.len(), all.len(), all.len())
-    );
+    let told = by_case(s.results().await, all.len()).await;
+    let copies = by_case(s.dead_letters().await, all.len()).await;
+    let rows = s
+        .rows("SELECT *, encode(body, 'hex') AS hex FROM chat.dead_letters")
+        .await;
+    assert_eq!(rows.len(), all.len());
     let mut wrong = Vec::new();
     for (number, bad) in all.iter().enumerate() {
         let case = format!("case-{number}");
-        let shown = String::from_utf8_lossy(&bad.body[..bad.body.len().min(200)]).into_owned();
-        let result = told[&case].json();
-        let error = result["error"]["message"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned();
-        if result["error"]["code"] != bad.code || !error.contains(bad.names) {
-            let (code, names) = (bad.code, bad.names);
-            wrong.push(format!(
-                "{shown}\n  expected {code} naming {names}, got {}",
-                result["error"]
-            ));
-            continue;
-        }
-        assert_eq!(
-            (&result["success"], &result["status"], &result["version"]),
-            (&json!(false), &json!("failed"), &json!(1))
-        );
-        assert_eq!(
-            told[&case].header("x-chat-status").as_deref(),
-            Some("refused"),
-            "{shown}"
-        );
-        assert_ne!(
-            told[&case].message_id(),
-            result["job_id"].as_str().unwrap(),
-            "{shown}"
-        );
-
-        let copy = &copies[&case];
-        assert!(copy.body == bad.body, "{shown}: the copy has another body");
-        assert_eq!(
-            copy.header("x-chat-error-code").as_deref(),
-            Some(bad.code),
-            "{shown}"
-        );
-        assert!(copy.header("x-chat-error-message").unwrap().len() <= 1024);
-        assert_eq!(copy.header("x-chat-attempts").as_deref(), Some("0"));
-        assert!(uuid::Uuid::parse_str(&copy.header("x-chat-worker").unwrap()).is_ok());
-        let (sent, got) = (&bad.properties, &copy.properties);
-        assert_eq!(
-            (
-                sent.message_id(),
-                sent.kind(),
-                sent.content_encoding(),
-                sent.app_id(),
-                sent.priority(),
-                sent.timestamp()
-            ),
-            (
-                got.message_id(),
-                got.kind(),
-                got.content_encoding(),
-                got.app_id(),
-                got.priority(),
-                got.timestamp()
-            ),
-            "{shown}"
-        );
-
-        let row = rows[case.as_str()];
-        assert_eq!(
-            (&row["error_code"], &row["error_message"]),
-            (&json!(bad.code), &json!(error))
-        );
-        let hex: String = bad.body.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert!(row["hex"] == hex, "{shown}: the row has another body");
+        check_result(bad, &told[&case]).unwrap_or_else(|what| wrong.push(what));
+        check_copy(bad, &copies[&case]);
+        let of_case = |row: &&Value| row["properties"]["correlation_id"] == case;
+        check_row(bad, rows.iter().find(of_case).unwrap(), &told[&case]);
     }
     assert!(
         wrong.is_empty(),
@@ -494,19 +423,92 @@ async fn every_one(s: &Scenario, all: &[Bad]) {
     );
     let copy = copies
         .values()
-        .find(|copy| copy.properties.app_id().is_some())
-        .unwrap();
-    assert_eq!(copy.header("x-text").as_deref(), Some("text"));
+        .find(|copy| copy.properties.app_id().is_some());
+    assert_eq!(copy.unwrap().header("x-text").as_deref(), Some("text"));
     assert_eq!(
         s.answer(&ask("still there?")).await["message"]["content"],
         "alive"
     );
-    assert!(
-        s.rows("SELECT * FROM chat.jobs WHERE status <> 'completed'")
-            .await
-            .is_empty()
-    );
+    let jobs = s.rows("SELECT status FROM chat.jobs").await;
+    assert_eq!(jobs, [json!({"status": "completed"})]);
     assert_eq!(s.rows("SELECT * FROM chat.conversations").await.len(), 1);
+}
+
+async fn by_case(inbox: &Inbox, count: usize) -> HashMap<String, Received> {
+    let mut all = HashMap::new();
+    for _ in 0..count {
+        let message = inbox.next().await;
+        all.insert(message.correlation_id(), message);
+    }
+    assert_eq!(all.len(), count, "some came twice");
+    all
+}
+
+/// What is wrong with what the sender is told, if anything is.
+fn check_result(bad: &Bad, told: &Received) -> Result<(), String> {
+    let (shown, result) = (bad.shown(), told.json());
+    let error = result["error"]["message"].as_str().unwrap_or_default();
+    if result["error"]["code"] != bad.code || !error.contains(bad.names) {
+        let (code, names) = (bad.code, bad.names);
+        return Err(format!(
+            "{shown}\n  expected {code} naming {names}, got {}",
+            result["error"]
+        ));
+    }
+    assert_eq!(
+        (&result["success"], &result["status"], &result["version"]),
+        (&json!(false), &json!("failed"), &json!(1))
+    );
+    assert_eq!(
+        told.header("x-chat-status").as_deref(),
+        Some("refused"),
+        "{shown}"
+    );
+    assert_ne!(
+        told.message_id(),
+        result["job_id"].as_str().unwrap(),
+        "{shown}"
+    );
+    Ok(())
+}
+
+/// The copy is the message with a few headers more.
+fn check_copy(bad: &Bad, copy: &Received) {
+    let shown = bad.shown();
+    assert!(copy.body == bad.body, "{shown}: the copy has another body");
+    assert_eq!(
+        copy.header("x-chat-error-code").as_deref(),
+        Some(bad.code),
+        "{shown}"
+    );
+    assert!(copy.header("x-chat-error-message").unwrap().len() <= 1024);
+    assert_eq!(copy.header("x-chat-attempts").as_deref(), Some("0"));
+    assert!(uuid::Uuid::parse_str(&copy.header("x-chat-worker").unwrap()).is_ok());
+    let (sent, got) = (&bad.properties, &copy.properties);
+    assert_eq!(sent.message_id(), got.message_id(), "{shown}");
+    assert_eq!(sent.kind(), got.kind(), "{shown}");
+    assert_eq!(sent.content_encoding(), got.content_encoding(), "{shown}");
+    assert_eq!(sent.app_id(), got.app_id(), "{shown}");
+    assert_eq!(sent.priority(), got.priority(), "{shown}");
+    assert_eq!(sent.timestamp(), got.timestamp(), "{shown}");
+}
+
+/// The row is the message byte for byte, and says what the sender was told.
+fn check_row(bad: &Bad, row: &Value, told: &Received) {
+    let error = &told.json()["error"];
+    assert_eq!(
+        (&row["error_code"], &row["error_message"]),
+        (&error["code"], &error["message"])
+    );
+    let mut hex = String::with_capacity(bad.body.len() * 2);
+    for byte in &bad.body {
+        write!(hex, "{byte:02x}").unwrap();
+    }
+    assert!(
+        row["hex"] == hex,
+        "{}: the row has another body",
+        bad.shown()
+    );
 }
 
 #[tokio::test]

@@ -10,8 +10,16 @@
 )]
 
 mod answers;
+mod duplicates;
+mod escapes;
 mod hostile_input;
+mod lifecycle;
+mod load;
+mod model_errors;
+mod order;
+mod reply_to;
 mod scenario;
+mod tools;
 
 /// The scripted model of the demonstrations.
 #[expect(dead_code, reason = "the program uses the rest of it")]

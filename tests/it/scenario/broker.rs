@@ -6,7 +6,7 @@ use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeleteOptions,
     QueueDeclareOptions, QueueDeleteOptions,
 };
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::FieldTable;
 use lapin::{Channel, Confirmation, Connection, ConnectionProperties, Consumer};
 use serde_json::Value;
 
@@ -218,9 +218,11 @@ impl Received {
 
     /// A header that is a text.
     pub(crate) fn header(&self, name: &str) -> Option<String> {
-        match self.properties.headers().as_ref()?.inner().get(name)? {
-            AMQPValue::LongString(text) => Some(text.to_string()),
-            other => panic!("the header {name} is no text: {other:?}"),
-        }
+        let value = self.properties.headers().as_ref()?.inner().get(name)?;
+        let text = value.as_long_string();
+        Some(
+            text.unwrap_or_else(|| panic!("the header {name} is no text: {value:?}"))
+                .to_string(),
+        )
     }
 }

@@ -21,7 +21,7 @@ use database::Database;
 pub(crate) use broker::{Broker, Inbox, Properties, Received};
 pub(crate) use process::{Program, runs};
 pub(crate) use setup::{API_KEY, Setup, example};
-pub(crate) use words::{ask, said, systems, with};
+pub(crate) use words::{ask, call, puppet, said, systems, with};
 
 /// Nothing here takes long; who waits longer waits for ever.
 pub(crate) const LONG: Duration = Duration::from_secs(40);
@@ -99,6 +99,14 @@ impl Scenario {
         worker
     }
 
+    /// Stops all workers in good order.
+    pub(crate) async fn stop_all(&self) {
+        let workers = lock(&self.workers).clone();
+        for worker in workers {
+            assert!(worker.stop().await.success());
+        }
+    }
+
     /// The first worker.
     pub(crate) fn worker(&self) -> Arc<Program> {
         Arc::clone(&lock(&self.workers)[0])
@@ -169,6 +177,11 @@ impl Scenario {
     pub(crate) async fn results_so_far(&self) -> Vec<Received> {
         let inbox = self.results().await;
         self.broker.all_of(&self.name("results"), inbox).await
+    }
+
+    /// The URL of this test's database.
+    pub(crate) fn database_url(&self) -> String {
+        self.database.url()
     }
 
     /// A name on the broker, without the prefix.

@@ -21,7 +21,7 @@ pub(crate) struct Program {
     pid: i32,
     child: tokio::sync::Mutex<Child>,
     log: watch::Receiver<String>,
-    _readers: JoinSet<()>,
+    readers: tokio::sync::Mutex<JoinSet<()>>,
 }
 
 impl Program {
@@ -48,7 +48,7 @@ impl Program {
             pid: pid.expect("a process id"),
             child: tokio::sync::Mutex::new(child),
             log,
-            _readers: readers,
+            readers: tokio::sync::Mutex::new(readers),
         }
     }
 
@@ -118,8 +118,13 @@ impl Program {
 
     /// Waits until it has ended.
     pub(crate) async fn ended(&self) -> ExitStatus {
-        let mut child = self.child.lock().await;
-        soon("the end of a worker", child.wait()).await.unwrap()
+        let ending = async {
+            let status = self.child.lock().await.wait().await;
+            // What it said last is still on its way.
+            while self.readers.lock().await.join_next().await.is_some() {}
+            status
+        };
+        soon("the end of a worker", ending).await.unwrap()
     }
 
     pub(super) async fn kill(&self) {

@@ -1,0 +1,832 @@
+//! The store against a real `PostgreSQL`: who gets a job, who may write, what is read again.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+use std::sync::Arc;
+
+use chat_worker::chat::{Answer, OutcomeStatus, Stop, ToolCall, ToolChoice, ToolOutcome, Usage};
+use chat_worker::clock::{Clock as _, SystemClock};
+use chat_worker::config::{OnIterationLimit, environment};
+use chat_worker::conversation::{Conversation, Entry, Limits, Step};
+use chat_worker::fault::{ErrorCode, Failure};
+use chat_worker::ids::{ConversationId, JobId, WorkerId};
+use chat_worker::store::{
+    Claimant, Claimed, ClaimedJob, Ending, Finished, NewIteration, NewJob, NewResult, Registration,
+    RouteOf, Run, Store, Wants, Written,
+};
+use chat_worker::wire::{FinishReason, Status};
+use chrono::{DateTime, Utc};
+use futures_util::future::join_all;
+use serde_json::value::RawValue;
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, PgPool};
+use url::Url;
+use uuid::Uuid;
+
+const REQUEST: &str = r#"{"user_id":"u","messages":[{"role":"user","content":"x"}]}"#;
+const ATTEMPTS: u32 = 3;
+
+/// A migrated database of the test's own.
+struct Ground {
+    store: Store,
+    pool: PgPool,
+    admin: String,
+    name: String,
+}
+
+impl Ground {
+    async fn new() -> Self {
+        let admin = environment("DATABASE_URL").expect(
+            "needs RabbitMQ and PostgreSQL: run `cargo xtask test`, or `eval \"$(cargo xtask env)\"` after `cargo xtask up`",
+        );
+        let name = format!("store_{}", Uuid::new_v4().simple());
+        administer(&admin, format!("CREATE DATABASE {name}")).await;
+        let mut url = Url::parse(&admin).expect("DATABASE_URL is no URL");
+        url.set_path(&name);
+        let pool = PgPoolOptions::new().max_connections(8);
+        let pool = pool.connect(url.as_str()).await.expect("a database");
+        let store = Store::over(pool.clone());
+        store.migrate().await.unwrap();
+        Self {
+            store,
+            pool,
+            admin,
+            name,
+        }
+    }
+
+    /// Runs `test`, and drops the database in any case but that of a failure, which it shows.
+    async fn run(test: impl AsyncFnOnce(&Self)) {
+        let ground = Self::new().await;
+        let ended =
+            futures_util::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(test(&ground)))
+                .await;
+        ground.pool.close().await;
+        administer(
+            &ground.admin,
+            format!("DROP DATABASE {} WITH (FORCE)", ground.name),
+        )
+        .await;
+        if let Err(panic) = ended {
+            std::panic::resume_unwind(panic);
+        }
+    }
+
+    async fn worker(&self) -> WorkerId {
+        let id = WorkerId(Uuid::now_v7());
+        let registration = Registration {
+            id,
+            host: "test".to_owned(),
+            concurrency: 1,
+        };
+        self.store.register(&registration).await.unwrap();
+        id
+    }
+
+    /// The worker is silent from now on.
+    async fn dies(&self, worker: WorkerId) {
+        let sql = format!(
+            "UPDATE chat.workers SET heartbeat_at = now() - interval '1 min' WHERE id = '{worker}'"
+        );
+        self.pool.execute(AssertSqlSafe(sql)).await.unwrap();
+    }
+
+    async fn claim(&self, job: &NewJob<'_>, worker: WorkerId) -> Claimed {
+        self.store.claim(job, claimant(worker)).await.unwrap()
+    }
+
+    async fn claim_known(&self, job: JobId, worker: WorkerId) -> Option<Claimed> {
+        self.store.claim_known(job, claimant(worker)).await.unwrap()
+    }
+
+    /// A job that `worker` runs.
+    async fn running(&self, job: &NewJob<'_>, worker: WorkerId) -> ClaimedJob {
+        let Claimed::Run(claimed) = self.claim(job, worker).await else {
+            panic!("it is not to run");
+        };
+        *claimed
+    }
+
+    /// Another worker takes the job over from one that died.
+    async fn taken_over(&self, run: &Run) -> ClaimedJob {
+        self.dies(run.worker).await;
+        match self.claim_known(run.job_id, self.worker().await).await {
+            Some(Claimed::Run(claimed)) => *claimed,
+            other => panic!("not to run: {other:?}"),
+        }
+    }
+
+    /// All that a query says, a text a row.
+    async fn texts(&self, query: &str) -> Vec<String> {
+        let query = format!("SELECT row_to_json(t)::text FROM ({query}) AS t");
+        sqlx::query_scalar(AssertSqlSafe(query))
+            .fetch_all(&self.pool)
+            .await
+            .unwrap()
+    }
+
+    /// All rows that a run may write.
+    async fn record(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        for table in [
+            "jobs",
+            "iterations",
+            "tool_calls",
+            "attempts",
+            "dead_letters",
+        ] {
+            let rows = self
+                .texts(&format!("SELECT * FROM chat.{table} AS t ORDER BY t::text"))
+                .await;
+            all.extend(rows);
+        }
+        all
+    }
+}
+
+async fn administer(url: &str, statement: String) {
+    let mut admin = PgConnection::connect(url)
+        .await
+        .expect("DATABASE_URL leads to no database");
+    admin.execute(AssertSqlSafe(statement)).await.unwrap();
+    admin.close().await.ok();
+}
+
+fn claimant(worker: WorkerId) -> Claimant {
+    Claimant {
+        worker,
+        in_hand: false,
+        wants: Wants::ToRun,
+        max_attempts: ATTEMPTS,
+    }
+}
+
+fn job_of(conversation: Uuid) -> NewJob<'static> {
+    NewJob {
+        id: JobId(Uuid::now_v7()),
+        conversation_id: ConversationId(conversation),
+        user_id: "u",
+        request: REQUEST,
+        request_hash: b"hash",
+        model: "m",
+        metadata: None,
+        deadline: None,
+        reply_to: None,
+        correlation_id: None,
+        priority: Some(4),
+        traceparent: None,
+        tracestate: None,
+        enqueued_at: None,
+    }
+}
+
+fn job() -> NewJob<'static> {
+    job_of(Uuid::now_v7())
+}
+
+fn now() -> DateTime<Utc> {
+    SystemClock.now()
+}
+
+fn answer(calls: &[&str]) -> Answer {
+    let usage = Usage {
+        input_tokens: 10,
+        output_tokens: 5,
+        total_tokens: 15,
+        ..Usage::default()
+    };
+    Answer {
+        message: RawValue::from_string(format!(
+            r#"{{"role":"assistant", "calls":{}}}"#,
+            calls.len()
+        ))
+        .unwrap()
+        .into(),
+        content: calls.is_empty().then(|| "done".to_owned()),
+        refusal: None,
+        stop: Stop::Done,
+        finish_reason: Some("stop".to_owned()),
+        tool_calls: calls
+            .iter()
+            .map(|id| ToolCall {
+                call_id: (*id).to_owned(),
+                name: "calc__add".to_owned(),
+                arguments: r#"{ "b":1, "a":2 }"#.to_owned(),
+            })
+            .collect(),
+        usage,
+        model: Some("m-1".to_owned()),
+        response_id: Some("r".to_owned()),
+    }
+}
+
+fn result(iteration: u32, position: u32, text: &str) -> NewResult {
+    let outcome = ToolOutcome {
+        status: OutcomeStatus::Succeeded,
+        text: text.to_owned(),
+        bytes: 2,
+    };
+    NewResult {
+        iteration,
+        position,
+        outcome,
+        started_at: now(),
+        finished_at: now(),
+    }
+}
+
+/// Stores an answer, of whose calls the first `starting` leave at once.
+async fn append_answer(
+    ground: &Ground,
+    run: &Run,
+    number: u32,
+    answer: &Answer,
+    starting: usize,
+) -> Written {
+    let routes = vec![
+        RouteOf {
+            server: Some("calc".to_owned()),
+            tool: "add".to_owned()
+        };
+        answer.tool_calls.len()
+    ];
+    let iteration = NewIteration {
+        number,
+        answer,
+        routes: &routes,
+        calls_starting: starting,
+        started_at: now(),
+        finished_at: now(),
+    };
+    ground
+        .store
+        .append(run, &[], Some(&iteration))
+        .await
+        .unwrap()
+}
+
+fn completed() -> Ending {
+    Ending {
+        status: Status::Completed,
+        finish_reason: Some(FinishReason::Answered),
+        reply: Some("done".to_owned()),
+        refusal: None,
+        warnings: Vec::new(),
+        failure: None,
+        model: Some("m-1".to_owned()),
+        iterations: 1,
+        tool_calls: 0,
+        usage: Usage::default(),
+    }
+}
+
+fn failed() -> Ending {
+    let failure = Failure::new(ErrorCode::ModelAuth, "no");
+    Ending {
+        status: Status::Failed,
+        finish_reason: None,
+        reply: None,
+        failure: Some(failure),
+        ..completed()
+    }
+}
+
+#[tokio::test]
+async fn of_many_who_claim_a_job_at_once_exactly_one_runs_it() {
+    Ground::run(async |ground| {
+        for _ in 0..10 {
+            let job = job();
+            let workers = join_all((0..8).map(|_| ground.worker())).await;
+            let claims = join_all(workers.iter().map(|worker| ground.claim(&job, *worker))).await;
+            let runs = claims
+                .iter()
+                .filter(|claimed| matches!(claimed, Claimed::Run(_)))
+                .count();
+            let in_hand = claims
+                .iter()
+                .filter(|claimed| matches!(claimed, Claimed::InHand))
+                .count();
+            assert_eq!((runs, in_hand), (1, 7), "{claims:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_many_jobs_of_a_conversation_at_once_exactly_one_runs_and_the_rest_get_their_turns() {
+    Ground::run(async |ground| {
+        let worker = ground.worker().await;
+        for _ in 0..10 {
+            let conversation = Uuid::now_v7();
+            let jobs: Vec<_> = (0..8).map(|_| job_of(conversation)).collect();
+            let claims = join_all(jobs.iter().map(|job| ground.claim(job, worker))).await;
+            let runs = claims.iter().filter(|claimed| matches!(claimed, Claimed::Run(_))).count();
+            let parked = claims.iter().filter(|claimed| matches!(claimed, Claimed::Parked)).count();
+            assert_eq!((runs, parked), (1, 7), "{claims:?}");
+            let turns = ground.texts(&format!("SELECT turn FROM chat.jobs WHERE conversation_id = '{conversation}' ORDER BY turn")).await;
+            let expected: Vec<_> = (1..=8).map(|turn| format!("{{\"turn\":{turn}}}")).collect();
+            assert_eq!(turns, expected);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_many_who_take_a_dead_workers_job_over_exactly_one_does() {
+    Ground::run(async |ground| {
+        let first = ground.running(&job(), ground.worker().await).await.run;
+        ground.dies(first.worker).await;
+        let workers = join_all((0..8).map(|_| ground.worker())).await;
+        let claims = join_all(
+            workers
+                .iter()
+                .map(|worker| ground.claim_known(first.job_id, *worker)),
+        )
+        .await;
+        let runs: Vec<_> = claims
+            .iter()
+            .filter_map(|claimed| match claimed {
+                Some(Claimed::Run(claimed)) => Some(claimed.run.attempt),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(runs, [2]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_run_writes_after_it_lost_its_job_is_not_written() {
+    Ground::run(async |ground| {
+        let first = ground.running(&job(), ground.worker().await).await.run;
+        append_answer(ground, &first, 1, &answer(&["c1"]), 1).await;
+        let second = ground.taken_over(&first).await.run;
+        assert_eq!(second.attempt, 2);
+        let before = ground.record().await;
+        let results = [result(1, 1, "late")];
+        assert_eq!(
+            ground.store.append(&first, &results, None).await.unwrap(),
+            Written::Fenced
+        );
+        assert_eq!(
+            append_answer(ground, &first, 2, &answer(&[]), 0).await,
+            Written::Fenced
+        );
+        for ending in [completed(), failed()] {
+            assert_eq!(
+                ground
+                    .store
+                    .finish(&first, &results, None, &ending)
+                    .await
+                    .unwrap(),
+                Finished::Fenced
+            );
+        }
+        // Nor does anybody else's worker get in with the right attempt.
+        let stranger = Run {
+            worker: ground.worker().await,
+            ..second
+        };
+        assert_eq!(
+            ground
+                .store
+                .append(&stranger, &results, None)
+                .await
+                .unwrap(),
+            Written::Fenced
+        );
+        assert_eq!(ground.record().await, before);
+        assert_eq!(
+            ground
+                .store
+                .append(&second, &[result(1, 1, "in time")], None)
+                .await
+                .unwrap(),
+            Written::Stored
+        );
+        let ended = ground
+            .store
+            .finish(&second, &[], None, &completed())
+            .await
+            .unwrap();
+        assert!(matches!(ended, Finished::Ended { .. }));
+        let before = ground.record().await;
+        assert_eq!(
+            ground.store.append(&second, &results, None).await.unwrap(),
+            Written::Fenced
+        );
+        assert_eq!(ground.record().await, before);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_write_that_is_repeated_is_written_once() {
+    Ground::run(async |ground| {
+        let run = ground.running(&job(), ground.worker().await).await.run;
+        for _ in 0..2 {
+            assert_eq!(
+                append_answer(ground, &run, 1, &answer(&["c1", "c2"]), 2).await,
+                Written::Stored
+            );
+        }
+        let first = ground
+            .store
+            .append(&run, &[result(1, 1, "first")], None)
+            .await
+            .unwrap();
+        let again = ground
+            .store
+            .append(&run, &[result(1, 1, "second"), result(1, 2, "other")], None)
+            .await
+            .unwrap();
+        assert_eq!((first, again), (Written::Stored, Written::Stored));
+        let texts = ground
+            .texts("SELECT result FROM chat.tool_calls ORDER BY position")
+            .await;
+        assert_eq!(texts, [r#"{"result":"first"}"#, r#"{"result":"other"}"#]);
+        let ended = ground
+            .store
+            .finish(&run, &[], None, &failed())
+            .await
+            .unwrap();
+        let record = ground.record().await;
+        assert_eq!(
+            ground
+                .store
+                .finish(&run, &[], None, &failed())
+                .await
+                .unwrap(),
+            ended
+        );
+        assert_eq!(ground.record().await, record);
+        assert_eq!(
+            ground.texts("SELECT id FROM chat.dead_letters").await.len(),
+            1
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_end_of_a_turn_wakes_the_next_one_and_no_other() {
+    Ground::run(async |ground| {
+        let worker = ground.worker().await;
+        let conversation = Uuid::now_v7();
+        let jobs: Vec<_> = (0..3).map(|_| job_of(conversation)).collect();
+        let mut run = ground.running(&jobs[0], worker).await.run;
+        for job in &jobs[1..] {
+            assert!(matches!(ground.claim(job, worker).await, Claimed::Parked));
+        }
+        // Before its turn a wake-up changes nothing.
+        assert!(matches!(
+            ground.claim_known(jobs[2].id, worker).await,
+            Some(Claimed::Parked)
+        ));
+        for (number, job) in jobs.iter().enumerate().skip(1) {
+            let Finished::Ended {
+                next: Some(next), ..
+            } = ground
+                .store
+                .finish(&run, &[], None, &completed())
+                .await
+                .unwrap()
+            else {
+                panic!("nobody is woken");
+            };
+            assert_eq!((next.job_id, next.priority), (job.id, Some(4)));
+            let Some(Claimed::Run(claimed)) = ground.claim_known(job.id, worker).await else {
+                panic!("not to run");
+            };
+            assert_eq!(
+                (claimed.run.turn, claimed.history.len()),
+                (i32::try_from(number).unwrap() + 1, number)
+            );
+            run = claimed.run;
+        }
+        let last = ground
+            .store
+            .finish(&run, &[], None, &completed())
+            .await
+            .unwrap();
+        assert!(matches!(last, Finished::Ended { next: None, .. }));
+        assert!(
+            ground
+                .claim_known(JobId(Uuid::now_v7()), worker)
+                .await
+                .is_none()
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_turn_that_comes_while_the_one_before_it_ends_is_never_forgotten() {
+    Ground::run(async |ground| {
+        let worker = ground.worker().await;
+        for _ in 0..30 {
+            let conversation = Uuid::now_v7();
+            let run = ground.running(&job_of(conversation), worker).await.run;
+            let second = job_of(conversation);
+            let ending = completed();
+            let (ended, claimed) = tokio::join!(
+                ground.store.finish(&run, &[], None, &ending),
+                ground.claim(&second, worker)
+            );
+            let Finished::Ended { next, .. } = ended.unwrap() else {
+                panic!("fenced");
+            };
+            match (next, claimed) {
+                (Some(next), Claimed::Parked) => assert_eq!(next.job_id, second.id),
+                (None, Claimed::Run(_)) => {}
+                other => panic!("the second turn waits for ever: {other:?}"),
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_job_whose_workers_die_is_given_up_unless_it_gets_on() {
+    Ground::run(async |ground| {
+        let first = ground.running(&job(), ground.worker().await).await.run;
+        let second = ground.taken_over(&first).await.run;
+        assert_eq!(
+            append_answer(ground, &second, 1, &answer(&["c1"]), 1).await,
+            Written::Stored
+        );
+        let third = ground.taken_over(&second).await.run;
+        let fourth = ground.taken_over(&third).await.run;
+        ground.dies(fourth.worker).await;
+        let Some(Claimed::GiveUp(last)) = ground
+            .claim_known(first.job_id, ground.worker().await)
+            .await
+        else {
+            panic!("it is run for ever");
+        };
+        assert_eq!((last.run.attempt, last.entries.len()), (5, 2));
+        let outcomes = ground
+            .texts("SELECT outcome FROM chat.attempts ORDER BY attempt")
+            .await;
+        assert_eq!(
+            outcomes
+                .iter()
+                .filter(|outcome| outcome.contains("taken_over"))
+                .count(),
+            4
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_refused_leaves_no_trace() {
+    Ground::run(async |ground| {
+        let worker = ground.worker().await;
+        let first = job();
+        ground.running(&first, worker).await;
+        let before = ground.record().await;
+        let other = NewJob {
+            request_hash: b"other",
+            ..first
+        };
+        assert!(matches!(
+            ground.claim(&other, worker).await,
+            Claimed::Conflict
+        ));
+        let elsewhere = NewJob {
+            conversation_id: ConversationId(Uuid::now_v7()),
+            ..other
+        };
+        assert!(matches!(
+            ground.claim(&elsewhere, worker).await,
+            Claimed::Conflict
+        ));
+        let foreign = NewJob {
+            id: JobId(Uuid::now_v7()),
+            user_id: "mallory",
+            ..first
+        };
+        assert!(matches!(
+            ground.claim(&foreign, worker).await,
+            Claimed::Forbidden
+        ));
+        assert_eq!(ground.record().await, before);
+        assert_eq!(
+            ground
+                .texts("SELECT id FROM chat.conversations")
+                .await
+                .len(),
+            1
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_job_that_has_ended_is_told_again_to_whoever_asks() {
+    Ground::run(async |ground| {
+        let worker = ground.worker().await;
+        let first = NewJob {
+            reply_to: Some("a"),
+            correlation_id: Some("1"),
+            metadata: Some(r#"{"z":1.50,"a":"␛0000"}"#),
+            ..job()
+        };
+        let run = ground.running(&first, worker).await.run;
+        ground
+            .store
+            .finish(&run, &[], None, &completed())
+            .await
+            .unwrap();
+        let again = NewJob {
+            reply_to: None,
+            correlation_id: Some("2"),
+            ..first
+        };
+        let Claimed::Finished(stored) = ground.claim(&again, worker).await else {
+            panic!("it is run again");
+        };
+        assert_eq!(
+            (stored.reply_to.as_deref(), stored.correlation_id.as_deref()),
+            (None, Some("2"))
+        );
+        assert_eq!(
+            (
+                stored.result.status,
+                stored.result.attempt,
+                stored.result.turn
+            ),
+            (Status::Completed, 1, Some(1))
+        );
+        ground.store.mark_published(&[first.id]).await.unwrap();
+        let marked = ground
+            .texts("SELECT result_published_at FROM chat.jobs")
+            .await;
+        ground.store.mark_published(&[first.id]).await.unwrap();
+        assert_eq!(
+            ground
+                .texts("SELECT result_published_at FROM chat.jobs")
+                .await,
+            marked
+        );
+        assert!(!marked[0].contains("null"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_result_goes_to_the_last_who_asked_while_the_job_ran() {
+    Ground::run(async |ground| {
+        let worker = ground.worker().await;
+        let first = NewJob {
+            reply_to: Some("a"),
+            correlation_id: Some("1"),
+            ..job()
+        };
+        let run = ground.running(&first, worker).await.run;
+        let again = NewJob {
+            reply_to: Some("b"),
+            correlation_id: Some("2"),
+            ..first
+        };
+        assert!(matches!(
+            ground.claim(&again, ground.worker().await).await,
+            Claimed::InHand
+        ));
+        // Who names no queue changes nothing.
+        let silent = NewJob {
+            reply_to: None,
+            correlation_id: Some("3"),
+            ..first
+        };
+        assert!(matches!(
+            ground.claim(&silent, ground.worker().await).await,
+            Claimed::InHand
+        ));
+        for _ in 0..2 {
+            let ended = ground
+                .store
+                .finish(&run, &[], None, &completed())
+                .await
+                .unwrap();
+            let Finished::Ended { answer_to, .. } = ended else {
+                panic!("fenced")
+            };
+            assert_eq!(
+                (
+                    answer_to.reply_to.as_deref(),
+                    answer_to.correlation_id.as_deref()
+                ),
+                (Some("b"), Some("2"))
+            );
+        }
+    })
+    .await;
+}
+
+/// What is written of a job, one after the other.
+enum Deed {
+    Answer(Answer),
+    Results(Vec<(u32, &'static str)>),
+}
+
+/// A job with calls together, one by one, and an answer at its end.
+fn deeds() -> Vec<Deed> {
+    let mut odd = answer(&["c1", "c2", "c3"]);
+    odd.content = Some("␛0000 hm".to_owned());
+    let mut words = answer(&["c4"]);
+    words.tool_calls = Arc::new([ToolCall {
+        call_id: "c4".to_owned(),
+        name: "no_tool".to_owned(),
+        arguments: "no JSON \0 ␛".to_owned(),
+    }]);
+    vec![
+        Deed::Answer(odd),
+        Deed::Results(vec![(2, "two")]),
+        Deed::Results(vec![(1, "one"), (3, "three")]),
+        Deed::Answer(words),
+        Deed::Results(vec![(1, "four")]),
+        Deed::Answer(answer(&[])),
+    ]
+}
+
+#[tokio::test]
+async fn from_every_prefix_of_a_log_what_was_stored_is_read_again() {
+    Ground::run(async |ground| {
+        for length in 0..=deeds().len() {
+            let mut live = resumed([]);
+            let mut run = ground.running(&job(), ground.worker().await).await.run;
+            let mut iteration = 0;
+            for deed in deeds().into_iter().take(length) {
+                match deed {
+                    Deed::Answer(answer) => {
+                        iteration += 1;
+                        let starting = answer.tool_calls.len();
+                        append_answer(ground, &run, iteration, &answer, starting).await;
+                        live = live.after(Entry::Answered(answer)).unwrap();
+                    }
+                    Deed::Results(texts) => {
+                        let results: Vec<_> = texts
+                            .iter()
+                            .map(|(position, text)| result(iteration, *position, text))
+                            .collect();
+                        ground.store.append(&run, &results, None).await.unwrap();
+                        for result in results {
+                            live = live
+                                .after(Entry::Returned {
+                                    position: result.position,
+                                    outcome: result.outcome,
+                                })
+                                .unwrap();
+                        }
+                    }
+                }
+            }
+            // Twice: to read it changes nothing.
+            for _ in 0..2 {
+                let claimed = ground.taken_over(&run).await;
+                let read = resumed(claimed.entries);
+                assert_eq!(read.totals(), live.totals(), "after {length}");
+                assert_eq!(next(&read), next(&live), "after {length}");
+                assert_eq!(answers(&read), answers(&live), "after {length}");
+                run = claimed.run;
+            }
+        }
+    })
+    .await;
+}
+
+fn resumed(entries: impl IntoIterator<Item = Entry>) -> Conversation {
+    let limits = Limits {
+        max_iterations: 10,
+        on_iteration_limit: OnIterationLimit::Reply,
+        total_tokens: None,
+        tool_calls: None,
+        deadline: None,
+        tool_choice: ToolChoice::Auto,
+    };
+    Conversation::resume(limits, entries).unwrap()
+}
+
+/// The next step; that a call was interrupted is known to the one who reads alone.
+fn next(conversation: &Conversation) -> Step {
+    match conversation.next_step(now()) {
+        Step::CallTools(mut calls) => {
+            for call in &mut calls {
+                call.interrupted = false;
+            }
+            Step::CallTools(calls)
+        }
+        step @ (Step::AskModel(_) | Step::Finish(_)) => step,
+    }
+}
+
+fn answers(conversation: &Conversation) -> String {
+    format!("{:?}", conversation.last_answer())
+}
