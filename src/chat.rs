@@ -3,8 +3,30 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::de::IntoDeserializer as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
+
+/// Reads one of an enum's words from a text only: serde's derived enums would take `{"word": null}`
+/// as well, and call any other value a mistake of syntax.
+pub(crate) fn word<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    T::deserialize(String::deserialize(deserializer)?.into_deserializer())
+}
+
+/// The same, or nothing from null.
+pub(crate) fn optional_word<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let word = Option::<String>::deserialize(deserializer)?;
+    word.map(|word| T::deserialize(word.into_deserializer()))
+        .transpose()
+}
 
 /// Who speaks in a request's message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -57,6 +79,7 @@ pub struct ImageUrl {
 #[serde(deny_unknown_fields)]
 pub struct Message {
     /// Who speaks.
+    #[serde(deserialize_with = "word")]
     pub role: Role,
     /// What is said.
     pub content: Content,
@@ -248,7 +271,11 @@ pub struct ModelOptions {
     #[schemars(length(min = 1, max = 4))]
     pub stop: Option<Vec<String>>,
     /// How much a reasoning model thinks.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "optional_word"
+    )]
     pub reasoning_effort: Option<ReasoningEffort>,
     /// Whether the model may ask for several tools at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]

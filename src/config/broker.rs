@@ -19,7 +19,7 @@ pub struct BrokerSettings {
     #[arg(long, env = "CHAT_PREFIX", value_name = "NAME", default_value = "chat")]
     chat_prefix: String,
     /// Queues that a producer's `reply_to` may name: globs, comma-separated
-    /// [default: amq.gen-*,amq.rabbitmq.reply-to.*,<prefix>.reply.*]
+    /// [default: `amq.gen-*,amq.rabbitmq.reply-to.*,<prefix>.reply.*`]
     #[arg(long, env = "CHAT_REPLY_TO_ALLOW", value_name = "GLOBS")]
     chat_reply_to_allow: Option<String>,
 }

@@ -88,9 +88,7 @@ impl Runner {
             Ok(offer) => offer,
             Err(error) => {
                 let failure = Failure::new(error.code(), error.to_string());
-                return self
-                    .finish(&job, progress, None, Outcome::Failed(failure))
-                    .await;
+                return Box::pin(self.finish(&job, progress, None, Outcome::Failed(failure))).await;
             }
         };
         progress.warnings = offer
@@ -149,7 +147,9 @@ impl Runner {
     ) -> Result<Ran, StoreError> {
         loop {
             match progress.conversation.next_step(self.clock.now()) {
-                Step::Finish(outcome) => return self.finish(job, progress, None, outcome).await,
+                Step::Finish(outcome) => {
+                    return Box::pin(self.finish(job, progress, None, outcome)).await;
+                }
                 Step::AskModel(ask) => {
                     let prompt = prompt(job, offer, opening.with(&progress.conversation), ask);
                     match self.ask(job, offer, &prompt, progress, ask).await? {
@@ -159,12 +159,17 @@ impl Runner {
                 }
                 Step::CallTools(calls) => {
                     let iteration = progress.conversation.iterations();
-                    let called = match self.call_tools(job, offer, &calls, iteration).await {
+                    let calling = self.call_tools(job, offer, &calls, iteration);
+                    let called = match Box::pin(calling).await {
                         Ok(called) => called,
                         Err(failure) => {
-                            return self
-                                .finish(job, progress, None, Outcome::Failed(failure))
-                                .await;
+                            return Box::pin(self.finish(
+                                job,
+                                progress,
+                                None,
+                                Outcome::Failed(failure),
+                            ))
+                            .await;
                         }
                     };
                     for result in &called.results {
@@ -173,7 +178,7 @@ impl Runner {
                     }
                     progress.unsaved.extend(called.results);
                     if !called.may_wait
-                        && self.append(job, &mut progress, None).await? == Written::Fenced
+                        && Box::pin(self.append(job, &mut progress, None)).await? == Written::Fenced
                     {
                         return Ok(Ran::Fenced);
                     }
@@ -195,9 +200,8 @@ impl Runner {
             Ok(answer) => answer,
             Err(error) => {
                 let failure = Failure::new(error.code(), error.to_string());
-                let over = self
-                    .finish(job, progress, None, Outcome::Failed(failure))
-                    .await?;
+                let over =
+                    Box::pin(self.finish(job, progress, None, Outcome::Failed(failure))).await?;
                 return Ok(Asked::Over(over));
             }
         };
@@ -218,13 +222,11 @@ impl Runner {
         };
         match next {
             Step::Finish(outcome) => {
-                let over = self
-                    .finish(job, progress, Some(&iteration), outcome)
-                    .await?;
+                let over = Box::pin(self.finish(job, progress, Some(&iteration), outcome)).await?;
                 Ok(Asked::Over(over))
             }
             Step::AskModel(_) | Step::CallTools(_) => {
-                match self.append(job, &mut progress, Some(&iteration)).await? {
+                match Box::pin(self.append(job, &mut progress, Some(&iteration))).await? {
                     Written::Stored => Ok(Asked::GoOn(progress)),
                     Written::Fenced => Ok(Asked::Over(Ran::Fenced)),
                 }

@@ -47,7 +47,7 @@ impl Store {
             locks_conversation: true,
         };
         let mut connection = self.pool.acquire().await?;
-        let row = record(&mut connection, run, &entry).await?;
+        let row = Box::pin(record(&mut connection, run, &entry)).await?;
         if let Some(finished_at) = row.finished_at {
             return Ok(Finished::Ended {
                 finished_at,
@@ -64,7 +64,7 @@ impl Store {
         .fetch_optional(&mut *tx)
         .await?;
         entry.locks_conversation = false;
-        let row = record(&mut tx, run, &entry).await?;
+        let row = Box::pin(record(&mut tx, run, &entry)).await?;
         let finished_at = match row.finished_at {
             Some(finished_at) => finished_at,
             None => match already_finished(&mut tx, run).await? {

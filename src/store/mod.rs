@@ -6,6 +6,7 @@
 //! model or the tools. May import the leaves, `config`, `wire` and `conversation`.
 
 mod claim;
+mod claim_locked;
 mod claim_rules;
 mod dead_letters;
 mod error;

@@ -117,7 +117,8 @@ impl Store {
             ending: None,
             locks_conversation: false,
         };
-        let row = record(&mut connection, run, &entry).await?;
+        // Boxed like every call of it: its room is needed for a moment, a run's future for an hour.
+        let row = Box::pin(record(&mut connection, run, &entry)).await?;
         Ok(if row.owned {
             Written::Stored
         } else {

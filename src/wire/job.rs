@@ -72,7 +72,11 @@ pub struct Job {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<DateTime<Utc>>,
     /// What happens while the conversation has an unfinished job. This version takes `enqueue` only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::chat::optional_word"
+    )]
     pub on_busy: Option<OnBusy>,
     /// Anything of the sender's, at most 16 KiB, echoed in the result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -94,7 +98,7 @@ pub struct ToolSelection {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deny: Vec<String>,
     /// Whether tools may or must be used.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::chat::word")]
     pub choice: ToolChoice,
 }
 

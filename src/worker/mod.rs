@@ -13,7 +13,9 @@ mod marks;
 mod outgoing;
 mod presence;
 mod publish;
+mod reading;
 mod refusal;
+mod running;
 
 use std::sync::Arc;
 

@@ -10,6 +10,7 @@
 )]
 
 mod answers;
+mod hostile_input;
 mod scenario;
 
 /// The scripted model of the demonstrations.

@@ -22,6 +22,7 @@ mod process;
 mod report;
 mod services;
 mod sqlx;
+mod strangers;
 mod sys;
 mod test;
 mod test_lines;

@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::guard::Guard;
 use crate::services::{Purpose, Request, Services, Starting};
 use crate::test_lines::{Counter, Counts};
-use crate::{cargo, process, report};
+use crate::{cargo, process, report, strangers};
 
 /// Runs it. The last line printed is `N passed, N failed, N skipped`.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
@@ -27,8 +27,14 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
 
 fn with_services(request: Request, options: &Options, guard: &Guard) -> Result<(), Failure> {
     let begin = Instant::now();
+    let left_out = left_out(options);
+    let rest = if left_out {
+        strangers::without()
+    } else {
+        options.rest.clone()
+    };
     let starting = Starting::begin(request, guard)?;
-    let compile = tests(&options.rest, true);
+    let compile = tests(&rest, true);
     let compiled = process::foreground(&mut { compile }, guard, |_| {})?;
     if !compiled.success() {
         report::line("FAILED", "the tests do not compile");
@@ -37,10 +43,10 @@ fn with_services(request: Request, options: &Options, guard: &Guard) -> Result<(
     let services = starting.wait()?;
     report::line(
         "tests",
-        &format!("{}  (DATABASE_URL, AMQP_URL set)", shown(&options.rest)),
+        &format!("{}  (DATABASE_URL, AMQP_URL set)", shown(&rest)),
     );
-    let mut counter = Counter::default();
-    let mut command = tests(&options.rest, false);
+    let mut counter = Counter::new(left_out);
+    let mut command = tests(&rest, false);
     command
         .env("DATABASE_URL", &services.database_url)
         .env("AMQP_URL", &services.amqp_url);
@@ -49,6 +55,21 @@ fn with_services(request: Request, options: &Options, guard: &Guard) -> Result<(
         counter.feed(piece);
     });
     conclude(ended, counter.finish(), services, begin)
+}
+
+/// Whether the tests with programs of others are left out of a whole run, which is said then. Never
+/// in CI: there they are to be installed.
+fn left_out(options: &Options) -> bool {
+    let missing = strangers::missing();
+    if missing.is_empty() || !options.rest.is_empty() || std::env::var_os("CI").is_some() {
+        return false;
+    }
+    let packages = missing.join(" ");
+    report::line(
+        "left out",
+        &format!("the tests with programs of others; to run them too: apt-get install {packages}"),
+    );
+    true
 }
 
 fn conclude(

@@ -7,7 +7,7 @@ pub(crate) struct Counts {
     pub(crate) passed: u64,
     /// Ran and did not hold.
     pub(crate) failed: u64,
-    /// Were ignored.
+    /// Were ignored, or left out by us.
     pub(crate) skipped: u64,
 }
 
@@ -26,9 +26,19 @@ impl std::fmt::Display for Counts {
 pub(crate) struct Counter {
     counts: Counts,
     line: Vec<u8>,
+    filter_is_ours: bool,
 }
 
 impl Counter {
+    /// A counter; what libtest calls filtered out counts as skipped if the filter is ours and not
+    /// the caller's.
+    pub(crate) fn new(filter_is_ours: bool) -> Self {
+        Self {
+            filter_is_ours,
+            ..Self::default()
+        }
+    }
+
     /// Takes the next piece.
     pub(crate) fn feed(&mut self, piece: &[u8]) {
         for &byte in piece {
@@ -48,16 +58,20 @@ impl Counter {
 
     fn end_line(&mut self) {
         let line = std::mem::take(&mut self.line);
-        if let Some(counts) = parse(&String::from_utf8_lossy(&line)) {
+        if let Some((counts, filtered_out)) = parse(&String::from_utf8_lossy(&line)) {
             self.counts.passed += counts.passed;
             self.counts.failed += counts.failed;
             self.counts.skipped += counts.skipped;
+            if self.filter_is_ours {
+                self.counts.skipped += filtered_out;
+            }
         }
     }
 }
 
 /// `test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s`
-fn parse(line: &str) -> Option<Counts> {
+/// gives the counts, and how many were filtered out.
+fn parse(line: &str) -> Option<(Counts, u64)> {
     let (_, rest) = line
         .trim()
         .strip_prefix("test result: ")?
@@ -68,11 +82,12 @@ fn parse(line: &str) -> Option<Counts> {
             .find_map(|field| field.trim().strip_suffix(word))?;
         field.trim().parse().ok()
     };
-    Some(Counts {
+    let counts = Counts {
         passed: number("passed")?,
         failed: number("failed")?,
         skipped: number("ignored")?,
-    })
+    };
+    Some((counts, number("filtered out")?))
 }
 
 #[cfg(test)]
@@ -85,17 +100,17 @@ mod tests {
                     test result: FAILED. 4 passed; 2 failed; 0 ignored; 0 measured; 5 filtered out; finished in 1.00s";
         for cut in 0..text.len() {
             let (left, right) = text.as_bytes().split_at(cut);
-            let mut counter = Counter::default();
-            counter.feed(left);
-            counter.feed(right);
-            assert_eq!(
-                counter.finish(),
-                Counts {
+            for (filter_is_ours, skipped) in [(false, 1), (true, 6)] {
+                let mut counter = Counter::new(filter_is_ours);
+                counter.feed(left);
+                counter.feed(right);
+                let counts = Counts {
                     passed: 7,
                     failed: 2,
-                    skipped: 1
-                }
-            );
+                    skipped,
+                };
+                assert_eq!(counter.finish(), counts);
+            }
         }
     }
 

@@ -40,11 +40,7 @@ pub(crate) struct Received {
 
 impl Broker {
     pub(super) async fn connect(prefix: &str) -> Self {
-        let url = needed("AMQP_URL");
-        let connecting = Connection::connect(&url, ConnectionProperties::default());
-        let connection = soon("a connection", connecting)
-            .await
-            .expect("AMQP_URL leads to no broker");
+        let connection = connect().await;
         let channel = connection.create_channel().await.unwrap();
         let confirms = ConfirmSelectOptions::default();
         channel.confirm_select(confirms).await.unwrap();
@@ -129,7 +125,10 @@ impl Broker {
     }
 
     pub(super) async fn clear_up(self) {
-        let channel = self.connection.create_channel().await.unwrap();
+        // Afresh, in case the test did something that ended the other line.
+        self.connection.close(200, "bye".into()).await.ok();
+        let connection = connect().await;
+        let channel = connection.create_channel().await.unwrap();
         let mut queues: Vec<_> = lock(&self.more).drain().collect();
         for rest in ["jobs", "jobs.dead", "results", "control"] {
             queues.push(format!("{}.{rest}", self.prefix));
@@ -150,8 +149,16 @@ impl Broker {
                 .await
                 .ok();
         }
-        self.connection.close(200, "bye".into()).await.ok();
+        connection.close(200, "bye".into()).await.ok();
     }
+}
+
+async fn connect() -> Connection {
+    let url = needed("AMQP_URL");
+    let connecting = Connection::connect(&url, ConnectionProperties::default());
+    soon("a connection", connecting)
+        .await
+        .expect("AMQP_URL leads to no broker")
 }
 
 impl Inbox {

@@ -1,0 +1,118 @@
+use std::sync::Arc;
+
+use super::Worker;
+use super::in_hand::Held;
+use super::outgoing::{self, Original};
+use crate::fault::Failure;
+use crate::ids::{JobId, UserId};
+use crate::runner::{Ended, JobInHand, Ran, exhausted};
+use crate::store::{ClaimedJob, StoreError, parse_request};
+use crate::wire::Job;
+
+impl Worker {
+    /// Runs a claimed job to its end and publishes what follows.
+    pub(super) async fn run(
+        &self,
+        claimed: ClaimedJob,
+        brought: Option<(Job, Original)>,
+        held: Held,
+    ) {
+        let (job, original) = match brought {
+            Some((job, original)) => (Some(job), Some(original)),
+            None => (None, None),
+        };
+        let request = claimed.request.clone();
+        let Some(job) = self.in_hand(claimed, job) else {
+            return;
+        };
+        let (job_id, span) = (job.claimed.run.job_id, job_span(&job));
+        let running = tracing::Instrument::instrument(Box::pin(self.0.runner.run(job)), span);
+        let ran = running.await;
+        Box::pin(self.settle(job_id, ran, original, request, held)).await;
+    }
+
+    /// Ends a job that failed too often.
+    pub(super) async fn give_up(&self, claimed: ClaimedJob, held: Held) {
+        let (job_id, request) = (claimed.run.job_id, claimed.request.clone());
+        let Some(job) = self.in_hand(claimed, None) else {
+            return;
+        };
+        let failure = exhausted(self.0.config.jobs.max_attempts);
+        let ran = Box::pin(self.0.runner.fail(job, failure)).await;
+        Box::pin(self.settle(job_id, ran, None, request, held)).await;
+    }
+
+    /// The claimed job, read; from its row where the delivery did not bring it.
+    fn in_hand(&self, claimed: ClaimedJob, job: Option<Job>) -> Option<JobInHand> {
+        let job_id = claimed.run.job_id;
+        let stored = || {
+            let request = claimed.request.as_deref().unwrap_or_default();
+            parse_request(request, job_id)
+                .map_err(|error| tracing::error!(%error, "a stored job cannot be read"))
+        };
+        let job = match job {
+            Some(job) => job,
+            None => stored().ok()?,
+        };
+        let user = UserId::new(&job.user_id)?;
+        let model = job
+            .model
+            .clone()
+            .unwrap_or_else(|| self.model().default_model.clone());
+        Some(JobInHand {
+            claimed,
+            user,
+            model: Arc::from(model),
+            job,
+        })
+    }
+
+    /// What follows the end of a run: its result, the next turn's wake-up, its dead letter.
+    async fn settle(
+        &self,
+        job_id: JobId,
+        ran: Result<Ran, StoreError>,
+        original: Option<Original>,
+        request: Option<String>,
+        held: Held,
+    ) {
+        drop(held);
+        let ended = match ran {
+            Ok(Ran::Ended(ended)) => *ended,
+            Ok(Ran::Fenced) => {
+                return tracing::info!(job.id = %job_id, "another worker has this job now");
+            }
+            Err(error) => return tracing::error!(job.id = %job_id, %error, "a run broke off"),
+        };
+        let Ended {
+            result: stored,
+            next,
+        } = ended;
+        if let Some(next) = next {
+            self.insist(outgoing::wake_up(self.0.broker.names(), next))
+                .await;
+        }
+        if let Some(error) = &stored.result.error {
+            let failure = Failure::new(error.code, error.message.clone());
+            tracing::info!(job.id = %job_id, error.code = %failure.code, "a job failed");
+            let original = original.unwrap_or_else(|| {
+                outgoing::known_original(job_id, request.as_deref().unwrap_or_default(), &stored)
+            });
+            let attempts = stored.result.attempt;
+            let copy = outgoing::dead_letter(
+                self.0.broker.names(),
+                &original,
+                &failure,
+                attempts,
+                self.0.id,
+            );
+            self.insist(copy).await;
+        }
+        self.publish_result(&stored).await;
+    }
+}
+
+fn job_span(job: &JobInHand) -> tracing::Span {
+    let run = &job.claimed.run;
+    tracing::info_span!("job.run", job.id = %run.job_id, job.attempt = run.attempt, conversation.id = %run.conversation_id)
+}
