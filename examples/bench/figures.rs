@@ -44,6 +44,35 @@ impl Settings {
     }
 }
 
+/// Label, unit, target, and where the figure is.
+type Row = (
+    &'static str,
+    &'static str,
+    Target,
+    fn(&Round) -> Option<f64>,
+);
+
+#[rustfmt::skip]
+const ROWS: [Row; 17] = [
+    ("jobs/s", "", Target::AtLeast(500.0), |round| Some(round.jobs_per_s)),
+    ("jobs/s, queue filled before", "", Target::None, |round| Some(round.filled_jobs_per_s)),
+    ("p50 at {rate} jobs/s", "ms", Target::AtMost(11.0), |round| Some(round.p50_ms)),
+    ("p99 at {rate} jobs/s", "ms", Target::None, |round| Some(round.p99_ms)),
+    ("commits a job", "", Target::AtMost(4.0), |round| Some(round.commits_per_job)),
+    ("CPU a job: worker", "ms", Target::AtMost(1.0), |round| Some(round.cpu_ms.worker)),
+    ("  its tool servers", "ms", Target::None, |round| Some(round.cpu_ms.tools)),
+    ("  PostgreSQL", "ms", Target::None, |round| round.cpu_ms.postgres),
+    ("  RabbitMQ", "ms", Target::None, |round| round.cpu_ms.rabbitmq),
+    ("  scripted model", "ms", Target::None, |round| Some(round.cpu_ms.model)),
+    ("  this driver", "ms", Target::None, |round| Some(round.cpu_ms.driver)),
+    ("  together", "ms", Target::None, |round| Some(round.cpu_ms.total())),
+    ("CPU used by strangers meanwhile", "%", Target::None, |round| Some(round.strangers_percent)),
+    ("worker's memory, idle", "MiB", Target::Below(40.0), |round| Some(mib(round.idle_kib))),
+    ("worker's memory, peak", "MiB", Target::None, |round| Some(mib(round.peak_kib))),
+    ("its tool servers' memory, peak", "MiB", Target::None, |round| Some(mib(round.tools_kib))),
+    ("start until ready", "s", Target::None, |round| Some(round.starting_s)),
+];
+
 impl Figures {
     /// The tables, aligned for a terminal or in Markdown.
     pub(crate) fn tables(&self, markdown: bool) -> String {
@@ -82,76 +111,14 @@ impl Figures {
         let models = self.rounds.iter();
         head.extend(models.map(|round| format!("model {} ms", round.latency_ms)));
         head.push("target (0 ms)".to_owned());
-        let low = |percent: u32| format!("p{percent} at {} jobs/s", self.settings.rate);
-        let mut rows = Vec::new();
-        let mut row =
-            |label: &str, unit: &str, target: &Target, of: &dyn Fn(&Round) -> Option<f64>| {
-                rows.push(self.row(label, unit, target, of));
-            };
-        row("jobs/s", "", &Target::AtLeast(500.0), &|round| {
-            Some(round.jobs_per_s)
-        });
-        row("jobs/s, queue filled before", "", &Target::None, &|round| {
-            Some(round.filled_jobs_per_s)
-        });
-        row(&low(50), "ms", &Target::AtMost(11.0), &|round| {
-            Some(round.p50_ms)
-        });
-        row(&low(99), "ms", &Target::None, &|round| Some(round.p99_ms));
-        row("commits a job", "", &Target::AtMost(4.0), &|round| {
-            Some(round.commits_per_job)
-        });
-        row("CPU a job: worker", "ms", &Target::AtMost(1.0), &|round| {
-            Some(round.cpu_ms.worker)
-        });
-        row("  its tool servers", "ms", &Target::None, &|round| {
-            Some(round.cpu_ms.tools)
-        });
-        row("  PostgreSQL", "ms", &Target::None, &|round| {
-            round.cpu_ms.postgres
-        });
-        row("  RabbitMQ", "ms", &Target::None, &|round| {
-            round.cpu_ms.rabbitmq
-        });
-        row("  scripted model", "ms", &Target::None, &|round| {
-            Some(round.cpu_ms.model)
-        });
-        row("  this driver", "ms", &Target::None, &|round| {
-            Some(round.cpu_ms.driver)
-        });
-        row("  together", "ms", &Target::None, &|round| {
-            Some(round.cpu_ms.total())
-        });
-        row(
-            "worker's memory, idle",
-            "MiB",
-            &Target::Below(40.0),
-            &|round| Some(mib(round.idle_kib)),
-        );
-        row("worker's memory, peak", "MiB", &Target::None, &|round| {
-            Some(mib(round.peak_kib))
-        });
-        row(
-            "its tool servers' memory, peak",
-            "MiB",
-            &Target::None,
-            &|round| Some(mib(round.tools_kib)),
-        );
-        row("start until ready", "s", &Target::None, &|round| {
-            Some(round.starting_s)
-        });
+        let rows = ROWS.iter().map(|row| self.row(row)).collect();
         Table { head, rows }
     }
 
     /// The target is one for an immediate model: only that column is held against it.
-    fn row(
-        &self,
-        label: &str,
-        unit: &str,
-        target: &Target,
-        of: &dyn Fn(&Round) -> Option<f64>,
-    ) -> Vec<String> {
-        let mut row = vec![label.to_owned()];
+    fn row(&self, (label, unit, target, of): &Row) -> Vec<String> {
+        let label = label.replace("{rate}", &self.settings.rate.to_string());
+        let mut row = vec![label];
         row.extend(self.rounds.iter().map(|round| amount(of(round), unit)));
         let first = self.rounds.iter().find(|round| round.latency_ms == 0);
         row.push(target.text(unit, first.and_then(of)));

@@ -46,6 +46,9 @@ pub(crate) struct Round {
     pub(crate) commits_per_job: f64,
     /// CPU time during the runs, a job.
     pub(crate) cpu_ms: Cpu,
+    /// What other programs used of the machine's CPU during the runs; where the services are not
+    /// ours to watch, they count as strangers.
+    pub(crate) strangers_percent: f64,
     /// Resident memory of a worker before its first job, the largest of the replicas.
     pub(crate) idle_kib: u64,
     /// The most resident memory of a worker.
@@ -57,7 +60,7 @@ pub(crate) struct Round {
 }
 
 /// CPU time by program; of services elsewhere it is not known.
-#[derive(Clone, Copy, Default, Serialize)]
+#[derive(Clone, Copy, Serialize)]
 pub(crate) struct Cpu {
     pub(crate) worker: f64,
     pub(crate) tools: f64,
@@ -113,6 +116,7 @@ pub(crate) async fn measure(
         samples: latencies.len(),
         commits_per_job: full.commits_per_job,
         cpu_ms: full.cpu_ms,
+        strangers_percent: full.strangers_percent,
         idle_kib,
         peak_kib: bench.largest(usage::peak_kib),
         tools_kib: full.tools_kib,
@@ -143,6 +147,7 @@ struct FullSpeed {
     rates: Vec<f64>,
     commits_per_job: f64,
     cpu_ms: Cpu,
+    strangers_percent: f64,
     tools_kib: u64,
 }
 
@@ -166,19 +171,24 @@ impl Bench<'_> {
         sleep(STATISTICS).await;
         let commits = self.commits().await?;
         let (before, mut rates) = (self.cpu(), Vec::new());
-        let (mut work, mut tools_kib) = (Cpu::default(), 0);
+        let (begin, machine) = (Instant::now(), usage::cpu_of_machine());
+        let mut tools_kib = 0;
         for number in 1..=self.arguments.runs {
             let what = format!("full speed {number}/{}", self.arguments.runs);
             let sampled = self.sampled(&mut tools_kib, self.run(&what, self.arguments.jobs));
             rates.push(sampled.await?);
             sleep(AFTERMATH).await;
-            work = self.cpu().since(&before);
         }
+        let work = self.cpu().since(&before);
+        let strangers = usage::cpu_of_machine() - machine - work.total();
+        let all =
+            begin.elapsed().as_secs_f64() * as_f64(std::thread::available_parallelism()?.get());
         sleep(STATISTICS).await;
         let jobs = as_f64(self.arguments.jobs * self.arguments.runs);
         Ok(FullSpeed {
             commits_per_job: (self.commits().await? - commits) / jobs,
             cpu_ms: work.times(1000.0 / jobs),
+            strangers_percent: (100.0 * strangers / all).max(0.0),
             rates,
             tools_kib,
         })

@@ -37,6 +37,21 @@ pub(crate) fn cpu_of_tree(pid: u32) -> Seconds {
         .sum()
 }
 
+/// CPU time of all cores together, by whomever.
+pub(crate) fn cpu_of_machine() -> Seconds {
+    let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let line = text.lines().next().unwrap_or_default();
+    let fields: Vec<f64> = line
+        .split_whitespace()
+        .skip(1)
+        .filter_map(|field| field.parse().ok())
+        .collect();
+    // user nice system idle iowait irq softirq steal; what follows is counted in these already.
+    let busy = fields.iter().take(8).enumerate();
+    let busy = busy.filter(|(index, _)| !matches!(index, 3 | 4));
+    busy.map(|(_, ticks)| ticks / TICKS).sum()
+}
+
 /// Resident memory of a process now, in KiB.
 pub(crate) fn resident_kib(pid: u32) -> u64 {
     field(&format!("/proc/{pid}/status"), "VmRSS:")
