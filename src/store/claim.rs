@@ -93,10 +93,6 @@ pub struct ClaimedJob {
     pub received_at: DateTime<Utc>,
     /// When it first ran.
     pub started_at: DateTime<Utc>,
-    /// Where the result goes.
-    pub reply_to: Option<String>,
-    /// The sender's correlation id.
-    pub correlation_id: Option<String>,
     /// The message's `traceparent`.
     pub traceparent: Option<String>,
     /// Its JSON text; none where the delivery itself brought it.
@@ -238,8 +234,6 @@ impl Store {
             },
             received_at,
             started_at: received_at,
-            reply_to: job.reply_to.map(str::to_owned),
-            correlation_id: job.correlation_id.map(str::to_owned),
             traceparent: job.traceparent.map(str::to_owned),
             request: None,
             entries: Vec::new(),

@@ -219,11 +219,11 @@ impl Claim<'_> {
                     attempt = attempt + 1, failures = failures + $3::boolean::integer,
                     started_at = coalesce(started_at, now())
                 WHERE id = $1
-                RETURNING id, attempt, turn, received_at, started_at, reply_to, correlation_id, traceparent, request::text AS request
+                RETURNING id, attempt, turn, received_at, started_at, traceparent, request::text AS request
             ), attempt AS (
                 INSERT INTO chat.attempts (job_id, attempt, worker_id) SELECT id, attempt, $2 FROM job
             )
-            SELECT attempt, turn AS "turn!", received_at, started_at AS "started_at!", reply_to, correlation_id, traceparent,
+            SELECT attempt, turn AS "turn!", received_at, started_at AS "started_at!", traceparent,
                    request AS "request!"
             FROM job
             "#,
@@ -245,8 +245,6 @@ impl Claim<'_> {
             },
             received_at: row.received_at,
             started_at: row.started_at,
-            reply_to: row.reply_to,
-            correlation_id: row.correlation_id,
             traceparent: row.traceparent,
             request: Some(row.request),
             entries,
