@@ -190,9 +190,9 @@ impl Stop {
     /// no filter, so the model was done.
     #[must_use]
     pub fn of(finish_reason: Option<&str>) -> Self {
-        match finish_reason {
-            Some("length" | "max_tokens") => Self::Length,
-            Some("content_filter") => Self::ContentFilter,
+        match finish_reason.map(str::to_ascii_lowercase).as_deref() {
+            Some("length" | "max_tokens" | "max_output_tokens" | "model_length") => Self::Length,
+            Some("content_filter" | "safety") => Self::ContentFilter,
             Some(_) | None => Self::Done,
         }
     }

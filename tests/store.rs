@@ -740,6 +740,9 @@ enum Deed {
 fn deeds() -> Vec<Deed> {
     let mut odd = answer(&["c1", "c2", "c3"]);
     odd.content = Some("␛0000 hm".to_owned());
+    let mut cut = answer(&[]);
+    cut.stop = Stop::Length;
+    cut.finish_reason = Some("MAX_TOKENS".to_owned());
     let mut words = answer(&["c4"]);
     words.tool_calls = Arc::new([ToolCall {
         call_id: "c4".to_owned(),
@@ -752,7 +755,7 @@ fn deeds() -> Vec<Deed> {
         Deed::Results(vec![(1, "one"), (3, "three")]),
         Deed::Answer(words),
         Deed::Results(vec![(1, "four")]),
-        Deed::Answer(answer(&[])),
+        Deed::Answer(cut),
     ]
 }
 

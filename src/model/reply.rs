@@ -69,7 +69,7 @@ pub(super) fn read(reply: &RawValue) -> Result<Answer, Verdict> {
         .filter(|message| message.get().starts_with('{'));
     let message = message.ok_or_else(|| Verdict::malformed("a choice without a message"))?;
     let spoken = Spoken::read(message);
-    let stop = stop(finish_reason.as_deref());
+    let stop = Stop::of(finish_reason.as_deref());
     let tool_calls = match stop {
         Stop::Done => spoken.tool_calls,
         Stop::Length | Stop::ContentFilter => Vec::new(),
@@ -85,15 +85,6 @@ pub(super) fn read(reply: &RawValue) -> Result<Answer, Verdict> {
         model: words(reply.model),
         response_id: words(reply.id),
     })
-}
-
-/// The finish reason is an open set: what is not known to be a cut is an end.
-fn stop(finish_reason: Option<&str>) -> Stop {
-    match finish_reason.map(str::to_ascii_lowercase).as_deref() {
-        Some("length" | "max_tokens" | "max_output_tokens" | "model_length") => Stop::Length,
-        Some("content_filter" | "safety") => Stop::ContentFilter,
-        Some(_) | None => Stop::Done,
-    }
 }
 
 #[derive(Default)]
