@@ -11,14 +11,17 @@ mod worker;
 
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use futures_util::FutureExt as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub(crate) use ground::Ground;
 pub(crate) use model::Model;
 pub(crate) use worker::Worker;
+
+const AFTER_A_KILL: Duration = Duration::from_secs(1);
 
 /// Where the services and the programs are.
 #[derive(Clone, Debug, clap::Args)]
@@ -130,11 +133,17 @@ impl Signals {
         play: impl Future<Output = anyhow::Result<T>>,
     ) -> anyhow::Result<T> {
         let play = AssertUnwindSafe(play).catch_unwind();
-        tokio::select! {
+        let played = tokio::select! {
             played = play => played.unwrap_or_else(|_panic| bail!("it panicked; the text is above")),
-            _ = self.interrupt.recv() => bail!("stopped by SIGINT"),
-            _ = self.terminate.recv() => bail!("stopped by SIGTERM"),
-            _ = self.hang_up.recv() => bail!("stopped by SIGHUP"),
+            _ = self.interrupt.recv() => Err(anyhow!("stopped by SIGINT")),
+            _ = self.terminate.recv() => Err(anyhow!("stopped by SIGTERM")),
+            _ = self.hang_up.recv() => Err(anyhow!("stopped by SIGHUP")),
+        };
+        if played.is_err() {
+            // A worker that was killed while it declared its queues: RabbitMQ 3.10 still does so,
+            // and deleting a quorum queue under its feet can break the node for good.
+            tokio::time::sleep(AFTER_A_KILL).await;
         }
+        played
     }
 }
