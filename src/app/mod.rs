@@ -6,6 +6,7 @@ mod stop;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,6 +26,7 @@ use stop::Signals;
 /// # Errors
 /// What kept it from starting, for people.
 pub async fn run(config: Config, migrate: bool) -> anyhow::Result<()> {
+    open_files();
     let signals = Signals::listen()?;
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let tools = Toolbox::start(&config.tools, &tasks);
@@ -40,6 +42,16 @@ pub async fn run(config: Config, migrate: bool) -> anyhow::Result<()> {
     tasks.close();
     tokio::select! { () = tasks.wait() => {}, () = signals.second() => {} }
     served
+}
+
+/// Lets the process open as many files as it may: every job in hand has a connection to the model
+/// server, and the usual limit of 1,024 is one that old programs need.
+fn open_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 async fn serve(

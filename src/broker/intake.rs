@@ -17,6 +17,11 @@ use super::topology::{ANSWER, answered, open, short};
 /// and declared again waits for ever and is told nothing.
 const IDLE: Duration = Duration::from_mins(5);
 
+/// For so long after a loss one delivery is taken at a time. A message that the client library
+/// cannot read (a property that is not UTF-8) ends the connection whenever it comes; then it comes
+/// alone, until the broker's delivery limit moves it away, and costs no other message a delivery.
+const WARY: Duration = Duration::from_secs(5);
+
 /// The deliveries of a queue.
 ///
 /// Nothing runs by itself here: connections are looked after elsewhere, and a consumer is
@@ -28,6 +33,7 @@ pub struct Intake {
     prefetch: u16,
     gauge: Option<IntakeGauge>,
     pause: Backoff,
+    lost: Option<Instant>,
     state: State,
 }
 
@@ -45,6 +51,16 @@ struct Subscription {
     channel: Arc<Channel>,
     consumer: Consumer,
     last: Instant,
+    /// When it is replaced by one with the full prefetch.
+    wary_until: Option<Instant>,
+}
+
+/// Why a subscription is replaced.
+enum Loss {
+    /// Because it was idle for long, or had served its purpose.
+    OnPurpose,
+    /// Because it broke.
+    Suffered(String),
 }
 
 impl Intake {
@@ -56,6 +72,7 @@ impl Intake {
             prefetch: prefetch.max(1),
             gauge,
             pause: Backoff::default(),
+            lost: None,
             state: State::Wanting(Instant::now()),
         };
         intake.note(IntakeState::Waiting);
@@ -122,12 +139,22 @@ impl Intake {
             self.note(IntakeState::Stopped);
             return None;
         };
-        match Subscription::new(&connection, &self.queue, self.prefetch).await {
-            Ok(subscription) => {
+        let wary_until = self
+            .lost
+            .map(|lost| lost + WARY)
+            .filter(|until| *until > Instant::now());
+        let prefetch = if wary_until.is_some() {
+            1
+        } else {
+            self.prefetch
+        };
+        match Subscription::new(&connection, &self.queue, prefetch).await {
+            Ok(mut subscription) => {
+                subscription.wary_until = wary_until;
                 self.pause = Backoff::default();
                 self.state = State::Consuming(subscription);
                 self.note(IntakeState::Consuming);
-                tracing::debug!(queue = self.queue, prefetch = self.prefetch, "consuming");
+                tracing::debug!(queue = self.queue, prefetch, "consuming");
             }
             Err(error) => {
                 tracing::warn!(queue = self.queue, %error, "cannot consume yet");
@@ -139,7 +166,14 @@ impl Intake {
         Some(())
     }
 
-    fn lose(&mut self, reason: &str) {
+    fn lose(&mut self, loss: &Loss) {
+        let reason = match loss {
+            Loss::OnPurpose => "to consume as usual again",
+            Loss::Suffered(reason) => {
+                self.lost = Some(Instant::now());
+                reason
+            }
+        };
         tracing::info!(queue = self.queue, reason, "consuming anew");
         self.note(IntakeState::Waiting);
         self.state = State::Wanting(Instant::now());
@@ -181,28 +215,36 @@ impl Subscription {
             channel: Arc::new(channel),
             consumer,
             last: Instant::now(),
+            wary_until: None,
         })
     }
 
     /// The next delivery, or why there will be none.
-    async fn next(&mut self, link: &mut Link) -> Result<Delivery, String> {
+    async fn next(&mut self, link: &mut Link) -> Result<Delivery, Loss> {
+        let suffered = |reason: &str| Err(Loss::Suffered(reason.to_owned()));
         loop {
+            let all_settled = Arc::strong_count(&self.channel) == 1;
+            if all_settled && self.wary_until.is_some_and(|until| until <= Instant::now()) {
+                return Err(Loss::OnPurpose);
+            }
+            let wary_until = self.wary_until.unwrap_or(self.last + IDLE);
             tokio::select! {
                 biased;
                 next = self.consumer.next() => {
                     self.last = Instant::now();
                     return match next {
                         Some(Ok(raw)) => Ok(Delivery::new(raw, Arc::clone(&self.channel))),
-                        Some(Err(error)) => Err(error.to_string()),
-                        None => Err("the broker cancelled the consumer".to_owned()),
+                        Some(Err(error)) => suffered(&error.to_string()),
+                        None => suffered("the broker cancelled the consumer"),
                     };
                 }
-                () = link.gone(&self.connection) => return Err("the connection ended".to_owned()),
+                () = link.gone(&self.connection) => return suffered("the connection ended"),
+                () = sleep_until(wary_until), if self.wary_until.is_some() && all_settled => {}
                 () = sleep_until(self.last + IDLE) => {
                     // With deliveries unsettled the channel would take them back; and a full
                     // prefetch explains the silence.
                     if Arc::strong_count(&self.channel) == 1 {
-                        return Err("nothing came for long".to_owned());
+                        return Err(Loss::OnPurpose);
                     }
                     self.last = Instant::now();
                 }

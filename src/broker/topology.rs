@@ -22,7 +22,14 @@ struct Wanted<'a> {
 
 enum What<'a> {
     Exchange(ExchangeKind),
-    Queue(Vec<(&'static str, &'a str)>),
+    Queue(Vec<(&'static str, Argument<'a>)>),
+}
+
+/// The value of a queue's argument.
+#[derive(Clone, Copy)]
+enum Argument<'a> {
+    Text(&'a str),
+    Number(i32),
 }
 
 impl Wanted<'_> {
@@ -81,6 +88,7 @@ pub(super) async fn answered<T>(
 }
 
 fn wanted(names: &Names) -> [Wanted<'_>; 6] {
+    use Argument::{Number, Text};
     // The dead letters' way first: a queue that names a missing exchange drops its dead letters.
     [
         queue_of(&names.jobs_dead, &[]),
@@ -91,16 +99,19 @@ fn wanted(names: &Names) -> [Wanted<'_>; 6] {
         queue_of(
             &names.jobs,
             &[
-                ("x-dead-letter-exchange", &names.dlx),
-                ("x-dead-letter-routing-key", &names.dead_key),
+                ("x-dead-letter-exchange", Text(&names.dlx)),
+                ("x-dead-letter-routing-key", Text(&names.dead_key)),
                 // At least once holds only together with reject-publish; with the default
                 // overflow the broker falls back to at most once without a word
                 // (https://www.rabbitmq.com/docs/quorum-queues#dead-lettering).
-                ("x-dead-letter-strategy", "at-least-once"),
-                ("x-overflow", "reject-publish"),
+                ("x-dead-letter-strategy", Text("at-least-once")),
+                ("x-overflow", Text("reject-publish")),
+                // RabbitMQ 4's own default. Older brokers have none, and a message that the client
+                // library cannot even read would end the connection again and again.
+                ("x-delivery-limit", Number(20)),
             ],
         ),
-        queue_of(&names.results, &[("x-overflow", "reject-publish")]),
+        queue_of(&names.results, &[("x-overflow", Text("reject-publish"))]),
         queue_of(&names.control, &[]),
         Wanted {
             name: &names.events,
@@ -212,8 +223,8 @@ async fn bind_dead_letters(channel: &Channel, names: &Names) {
     );
 }
 
-fn queue_of<'a>(name: &'a str, more: &[(&'static str, &'a str)]) -> Wanted<'a> {
-    let mut arguments = vec![("x-queue-type", "quorum")];
+fn queue_of<'a>(name: &'a str, more: &[(&'static str, Argument<'a>)]) -> Wanted<'a> {
+    let mut arguments = vec![("x-queue-type", Argument::Text("quorum"))];
     arguments.extend_from_slice(more);
     Wanted {
         name,
@@ -221,10 +232,14 @@ fn queue_of<'a>(name: &'a str, more: &[(&'static str, &'a str)]) -> Wanted<'a> {
     }
 }
 
-fn table(arguments: &[(&'static str, &str)]) -> FieldTable {
+fn table(arguments: &[(&'static str, Argument<'_>)]) -> FieldTable {
     let mut table = FieldTable::default();
     for (name, value) in arguments {
-        table.insert((*name).into(), AMQPValue::LongString((*value).into()));
+        let value = match value {
+            Argument::Text(text) => AMQPValue::LongString((*text).into()),
+            Argument::Number(number) => AMQPValue::LongInt(*number),
+        };
+        table.insert((*name).into(), value);
     }
     table
 }

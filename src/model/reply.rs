@@ -195,8 +195,11 @@ fn usage(json: &RawValue) -> Usage {
             _ => {}
         }
     }
-    let sum = usage.input_tokens.saturating_add(usage.output_tokens);
-    usage.total_tokens = total.filter(|total| *total > 0).unwrap_or(sum);
+    // Tokens that only the total counts (reasoning, with some providers) are output: they are paid
+    // for like it, and rows hold no total of their own.
+    let unlisted = total.unwrap_or_default().saturating_sub(usage.input_tokens);
+    usage.output_tokens = usage.output_tokens.max(unlisted);
+    usage.total_tokens = usage.input_tokens.saturating_add(usage.output_tokens);
     usage
 }
 

@@ -217,7 +217,7 @@ impl Claim<'_> {
             ), job AS (
                 UPDATE chat.jobs SET status = 'running', wait_reason = NULL, due_at = NULL, worker_id = $2,
                     attempt = attempt + 1, failures = failures + $3::boolean::integer,
-                    started_at = coalesce(started_at, now())
+                    started_at = coalesce(started_at, clock_timestamp())
                 WHERE id = $1
                 RETURNING id, attempt, turn, received_at, started_at, traceparent, request::text AS request
             ), attempt AS (

@@ -20,6 +20,7 @@ mod workers;
 
 use std::time::Duration;
 
+use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
 use crate::config::StoreConfig;
@@ -55,7 +56,10 @@ impl Store {
             .expose()
             .parse()
             .map_err(|_secret| StoreError::Url)?;
-        let options = options.application_name("chat-worker");
+        // Its log of statements costs a little each, and would show a statement that is slow.
+        let options = options
+            .application_name("chat-worker")
+            .disable_statement_logging();
         let pool = PgPoolOptions::new()
             .max_connections(config.connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)

@@ -1,34 +1,84 @@
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
+
 use super::Worker;
+use super::delivery::Taken;
 use super::in_hand::Held;
 use super::outgoing::{self, Original};
 use crate::fault::Failure;
 use crate::ids::{JobId, UserId};
 use crate::runner::{Ended, JobInHand, Ran, exhausted};
-use crate::store::{ClaimedJob, StoreError, parse_request};
+use crate::store::{ClaimedJob, Wants, parse_request};
 use crate::wire::Job;
 
+/// What became of a run.
+#[derive(PartialEq, Eq)]
+pub(super) enum Run {
+    /// The job has ended, or somebody else has it.
+    Settled,
+    /// The job is still with this worker, and unfinished.
+    BrokeOff,
+}
+
 impl Worker {
-    /// Runs a claimed job to its end and publishes what follows.
+    /// Runs a claimed job to its end and publishes what follows. A run that breaks off leaves the
+    /// job with this worker; it is claimed again, which counts as a failure, until that is too often.
     pub(super) async fn run(
         &self,
         claimed: ClaimedJob,
         brought: Option<(Job, Original)>,
         held: Held,
     ) {
+        let job_id = claimed.run.job_id;
+        let run = Box::pin(self.run_once(claimed, brought, held));
+        let mut broke_off = run.await == Run::BrokeOff;
+        while broke_off {
+            broke_off = match Box::pin(self.claim_known(job_id, Wants::ToRun)).await {
+                Ok(Taken::Run(claimed, held)) => {
+                    Box::pin(self.run_once(*claimed, None, held)).await == Run::BrokeOff
+                }
+                Ok(Taken::GiveUp(claimed, held)) => {
+                    Box::pin(self.give_up(*claimed, held)).await;
+                    false
+                }
+                Ok(Taken::Finished(_) | Taken::Queued(_) | Taken::Settled) => false,
+                Err(error) => {
+                    tracing::error!(job.id = %job_id, %error, "a job that broke off cannot be claimed again");
+                    false
+                }
+            };
+        }
+    }
+
+    pub(super) async fn run_once(
+        &self,
+        claimed: ClaimedJob,
+        brought: Option<(Job, Original)>,
+        held: Held,
+    ) -> Run {
         let (job, original) = match brought {
             Some((job, original)) => (Some(job), Some(original)),
             None => (None, None),
         };
         let request = claimed.request.clone();
         let Some(job) = self.in_hand(claimed, job) else {
-            return;
+            return Run::BrokeOff;
         };
         let (job_id, span) = (job.claimed.run.job_id, job_span(&job));
         let running = tracing::Instrument::instrument(Box::pin(self.0.runner.run(job)), span);
-        let ran = running.await;
-        Box::pin(self.settle(job_id, ran, original, request, held)).await;
+        let ran = AssertUnwindSafe(running).catch_unwind().await;
+        drop(held);
+        match ran {
+            Ok(Ok(ran)) => {
+                Box::pin(self.settle(job_id, ran, original, request)).await;
+                return Run::Settled;
+            }
+            Ok(Err(error)) => tracing::error!(job.id = %job_id, %error, "a run broke off"),
+            Err(_panic) => tracing::error!(job.id = %job_id, "a run panicked"),
+        }
+        Run::BrokeOff
     }
 
     /// Ends a job that failed too often.
@@ -39,7 +89,11 @@ impl Worker {
         };
         let failure = exhausted(self.0.config.jobs.max_attempts);
         let ran = Box::pin(self.0.runner.fail(job, failure)).await;
-        Box::pin(self.settle(job_id, ran, None, request, held)).await;
+        drop(held);
+        match ran {
+            Ok(ran) => Box::pin(self.settle(job_id, ran, None, request)).await,
+            Err(error) => tracing::error!(job.id = %job_id, %error, "a job cannot be ended"),
+        }
     }
 
     /// The claimed job, read; from its row where the delivery did not bring it.
@@ -71,18 +125,15 @@ impl Worker {
     async fn settle(
         &self,
         job_id: JobId,
-        ran: Result<Ran, StoreError>,
+        ran: Ran,
         original: Option<Original>,
         request: Option<String>,
-        held: Held,
     ) {
-        drop(held);
         let ended = match ran {
-            Ok(Ran::Ended(ended)) => *ended,
-            Ok(Ran::Fenced) => {
+            Ran::Ended(ended) => *ended,
+            Ran::Fenced => {
                 return tracing::info!(job.id = %job_id, "another worker has this job now");
             }
-            Err(error) => return tracing::error!(job.id = %job_id, %error, "a run broke off"),
         };
         let Ended {
             result: stored,

@@ -62,6 +62,22 @@ async fn a_job_seen_again_after_its_end_is_answered_again_without_running() {
 }
 
 #[tokio::test]
+async fn a_total_of_the_providers_own_is_told_the_same_again() {
+    let usage = json!({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 100});
+    let message = json!({"role": "assistant", "content": "yes"});
+    let reply = json!({"id": "r", "model": "m", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": usage});
+    Setup::new()
+        .replies([Reply::json(200, &reply)])
+        .run(async |s| {
+            let id = s.send(&ask("x")).await;
+            let first = s.result_of(&id).await.json();
+            s.send(&with(ask("x"), "job_id", id.as_str())).await;
+            assert_eq!(s.result_of(&id).await.json()["usage"], first["usage"]);
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn a_failed_job_seen_again_is_told_its_failure_again() {
     Setup::new()
         .run(async |s| {

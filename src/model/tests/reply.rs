@@ -167,7 +167,7 @@ fn odd_usage_never_costs_the_answer() {
         (
             r#"{"input_tokens":5,"output_tokens":2,"total_tokens":9}"#,
             5,
-            2,
+            4,
             9,
         ),
         (
