@@ -265,6 +265,7 @@ async fn the_topology_is_declared_with_the_arguments_that_the_design_rests_on() 
         ("x-dead-letter-exchange", text(&dlx)),
         ("x-dead-letter-routing-key", text("jobs.dead")),
         ("x-dead-letter-strategy", text("at-least-once")),
+        ("x-delivery-limit", AMQPValue::LongInt(20)),
     ];
     // Declaring again with the same arguments is agreed to, with any other it is a 406.
     let jobs = [&[quorum.clone(), reject.clone()], &dead[..]].concat();

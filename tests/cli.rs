@@ -316,6 +316,7 @@ fn result_of(job: &str) -> Value {
         "usage": {"input_tokens": 310, "cached_tokens": 0, "output_tokens": 24, "reasoning_tokens": 0, "total_tokens": 334},
         "model": "gpt-4o-mini-2024-07-18", "attempt": 1,
         "received_at": "2026-01-01T00:00:00Z", "started_at": "2026-01-01T00:00:00Z", "finished_at": "2026-01-01T00:00:01Z",
+        "metadata": null,
     })
 }
 

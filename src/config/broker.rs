@@ -18,9 +18,14 @@ pub struct BrokerSettings {
     /// First part of every queue, exchange and routing key, so that several installations share a broker
     #[arg(long, env = "CHAT_PREFIX", value_name = "NAME", default_value = "chat")]
     chat_prefix: String,
-    /// Queues that a producer's `reply_to` may name: globs, comma-separated
-    /// [default: `amq.gen-*,amq.rabbitmq.reply-to.*,<prefix>.reply.*`]
-    #[arg(long, env = "CHAT_REPLY_TO_ALLOW", value_name = "GLOBS")]
+    /// Queues that a producer's `reply_to` may name
+    #[arg(
+        long,
+        env = "CHAT_REPLY_TO_ALLOW",
+        value_name = "GLOBS",
+        help = "Queues that a producer's reply_to may name: globs, comma-separated \
+                [default: amq.gen-*,amq.rabbitmq.reply-to.*,<prefix>.reply.*]"
+    )]
     chat_reply_to_allow: Option<String>,
 }
 
