@@ -78,6 +78,29 @@ fn push_escaped(unit: u16, out: &mut String) {
     }
 }
 
+/// The deepest JSON that is stored as JSON: Postgres reads it with a stack that has an end.
+const MAX_DEPTH: usize = 128;
+
+/// Whether `json` is nested so deep that Postgres may refuse it.
+#[must_use]
+pub fn is_too_deep(json: &str) -> bool {
+    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
+    for byte in json.bytes() {
+        match (in_text, byte) {
+            (true, _) if escaped => escaped = false,
+            (true, b'\\') => escaped = true,
+            (_, b'"') => in_text = !in_text,
+            (false, b'{' | b'[') => depth += 1,
+            (false, b'}' | b']') => depth = depth.saturating_sub(1),
+            (true | false, _) => {}
+        }
+        if depth > MAX_DEPTH {
+            return true;
+        }
+    }
+    false
+}
+
 /// JSON text as it goes out: the escapes of [`armour`] turned back into JSON's own.
 #[must_use]
 pub fn disarm(json: &str) -> Cow<'_, str> {
@@ -171,6 +194,19 @@ mod tests {
         ] {
             assert_eq!(armour(json), armoured, "{json}");
         }
+    }
+
+    #[test]
+    fn only_real_nesting_is_deep() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(!is_too_deep(&nested(128)));
+        assert!(is_too_deep(&nested(129)));
+        assert!(!is_too_deep(&format!(
+            r#"["{}\"{}"]"#,
+            "[".repeat(500),
+            "{".repeat(500)
+        )));
+        assert!(!is_too_deep(&"[],".repeat(500)));
     }
 
     #[test]

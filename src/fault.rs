@@ -122,12 +122,18 @@ pub struct Failure {
     pub message: String,
 }
 
+/// The longest text of a failure, in bytes: it may quote what somebody sent.
+const MAX_TEXT: usize = 1024;
+const ELLIPSIS: &str = "…";
+
 impl Failure {
     /// A failure with its text.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
+        let mut message = message.into();
+        if message.len() > MAX_TEXT {
+            message.truncate(message.floor_char_boundary(MAX_TEXT - ELLIPSIS.len()));
+            message.push_str(ELLIPSIS);
         }
+        Self { code, message }
     }
 }

@@ -91,14 +91,9 @@ async fn serve(
     let worker = Worker::sign_on(parts, tasks, stop).await?;
     tracing::info!(worker.id = %worker.id(), http = %address, "the worker takes jobs");
     tasks.spawn(worker.clone().serve_health(listener, stop.clone()));
-    let runs = TaskTracker::new();
-    worker.take_in(&runs, signals.token()).await;
+    let (runs, abandon) = (TaskTracker::new(), CancellationToken::new());
+    worker.take_in(&runs, signals.token(), &abandon).await;
     tracing::info!(jobs = runs.len(), "stopping: running jobs may end");
-    if !Worker::drain(&runs, drain).await {
-        tracing::warn!(
-            jobs = runs.len(),
-            "jobs are still running; they are left to other workers"
-        );
-    }
+    Worker::drain(&runs, drain, &abandon).await;
     Ok(())
 }

@@ -182,7 +182,12 @@ impl Conversation {
             Stop::Done if last && self.answers_at_limit() && has_text => {
                 Some(completed(FinishReason::Answered))
             }
-            Stop::Done if last => Some(Outcome::unfinished(FinishReason::IterationLimit)),
+            Stop::Done if self.limits.tool_choice == ToolChoice::None && has_text => {
+                Some(completed(FinishReason::Answered))
+            }
+            Stop::Done if last || self.limits.tool_choice == ToolChoice::None => {
+                Some(Outcome::unfinished(FinishReason::IterationLimit))
+            }
             Stop::Done => None,
         }
     }

@@ -122,6 +122,18 @@ fn with_the_answer_policy_the_last_iteration_has_no_tools_and_its_text_counts() 
 }
 
 #[test]
+fn calls_of_a_model_that_was_told_to_do_without_tools_are_not_made() {
+    let limits = Limits {
+        tool_choice: ToolChoice::None,
+        ..limits()
+    };
+    let text = step(limits, vec![Entry::Answered(answer(Some("well"), 1))]);
+    assert_eq!(reason(&text), Some(FinishReason::Answered));
+    let none = step(limits, vec![Entry::Answered(answer(None, 1))]);
+    assert_eq!(reason(&none), Some(FinishReason::IterationLimit));
+}
+
+#[test]
 fn required_tools_are_required_once() {
     let limits = Limits {
         tool_choice: ToolChoice::Required,

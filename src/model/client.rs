@@ -213,7 +213,10 @@ impl Inner {
             && verdict.is_rate_limit()
         {
             let now = Instant::now();
-            self.gate.hold(model, now, now + after);
+            // Never for longer than a call waits in place: or one answer would fail all jobs of the
+            // model for as long as it likes.
+            self.gate
+                .hold(model, now, now + after.min(LONGEST_WAIT_IN_PLACE));
         }
     }
 

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::classify::Verdict;
 use super::lenient::{Fields, count, elements, text, words};
 use crate::chat::{Answer, Stop, ToolCall, Usage};
-use crate::escape::{armour, disarm_text};
+use crate::escape::{armour, disarm_text, is_too_deep};
 
 #[derive(Deserialize)]
 struct Reply<'a> {
@@ -68,6 +68,9 @@ pub(super) fn read(reply: &RawValue) -> Result<Answer, Verdict> {
         .message
         .filter(|message| message.get().starts_with('{'));
     let message = message.ok_or_else(|| Verdict::malformed("a choice without a message"))?;
+    if is_too_deep(message.get()) {
+        return Err(Verdict::malformed("a message nested too deep"));
+    }
     let spoken = Spoken::read(message);
     let stop = Stop::of(finish_reason.as_deref());
     let tool_calls = match stop {

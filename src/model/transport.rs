@@ -26,7 +26,10 @@ use super::hints::Hints;
 use crate::clock::{Clock, SystemClock};
 
 /// The most bytes of a reply that are read.
-const MAX_REPLY: usize = 16 << 20;
+///
+/// Its text goes into a result, in which an escaped character may take twice the room; the largest
+/// message that `RabbitMQ` 4 takes has 16 MiB.
+const MAX_REPLY: usize = 7 << 20;
 /// The most bytes of an error that are read; the rest is not looked at.
 const MAX_ERROR: usize = 64 << 10;
 /// How long a connection may take to be made.

@@ -6,6 +6,7 @@ use super::run::{JobInHand, Runner};
 use crate::chat::{OutcomeStatus, ToolOutcome};
 use crate::clock::Deadline;
 use crate::conversation::PendingCall;
+use crate::escape::armour_text;
 use crate::fault::{ErrorCode, Failure};
 use crate::store::{NewResult, RouteOf};
 use crate::tools::{CallMeta, Invocation, Offer, RetryClass};
@@ -128,7 +129,7 @@ pub(super) fn routes(offer: &Offer, names: impl Iterator<Item = impl AsRef<str>>
         .map(|name| match offer.find(name.as_ref()) {
             Some(route) => RouteOf {
                 server: Some(route.server().to_owned()),
-                tool: route.tool().to_owned(),
+                tool: armour_text(route.tool()).into_owned(),
             },
             None => RouteOf {
                 server: None,

@@ -1,6 +1,5 @@
 use std::time::Duration;
 
-use crate::fault::Fault;
 use crate::store::StoreError;
 
 const FIRST: Duration = Duration::from_millis(50);
@@ -22,11 +21,10 @@ impl Patience {
     /// Waits before the next try, longer each time.
     ///
     /// # Errors
-    /// The error itself, if the database refuses for good.
+    /// The error itself, if the database refuses what it is given.
     pub async fn bear(&mut self, error: StoreError) -> Result<(), StoreError> {
-        match error.fault() {
-            Fault::Retry { .. } => {}
-            Fault::Permanent | Fault::Cancelled => return Err(error),
+        if error.is_about_data() {
+            return Err(error);
         }
         tracing::warn!(what = self.what, %error, "the database is out of reach; trying again");
         // Full jitter, so that all runs do not come back at the same moment.

@@ -59,6 +59,30 @@ impl StoreError {
         }
     }
 
+    /// Whether the database refuses what it was given, so that it would refuse it again: values
+    /// that it cannot hold (SQLSTATE classes 22, 23 and 54), or a row that no worker wrote. Whatever
+    /// else it says (read-only after a failover, no disk, no connection) passes.
+    #[must_use]
+    pub fn is_about_data(&self) -> bool {
+        match self {
+            Self::Database(sqlx::Error::Database(error)) => {
+                let code = error.code().unwrap_or_default();
+                ["22", "23", "54"]
+                    .iter()
+                    .any(|class| code.starts_with(class))
+            }
+            Self::Database(error) => matches!(
+                error,
+                sqlx::Error::Encode(_) | sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. }
+            ),
+            Self::Damaged { .. } => true,
+            Self::Migrate(_)
+            | Self::MigrationsBusy { .. }
+            | Self::OtherPrefix { .. }
+            | Self::Url => false,
+        }
+    }
+
     /// Whether a unique constraint was in the way.
     pub(super) fn is_unique_violation(&self) -> bool {
         match self {

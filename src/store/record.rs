@@ -3,7 +3,7 @@ use sqlx::PgConnection;
 
 use super::{Store, StoreError};
 use crate::chat::{Answer, ToolOutcome, Usage};
-use crate::escape::{armour, armour_text};
+use crate::escape::{armour, armour_text, is_too_deep};
 use crate::fault::Failure;
 use crate::ids::{ConversationId, JobId, WorkerId};
 use crate::wire::{FinishReason, Status};
@@ -217,7 +217,7 @@ pub(super) async fn record(
             FROM job WHERE a.job_id = job.id AND a.attempt = $2 AND $33::text IS NOT NULL
         ), dead_letter AS (
             INSERT INTO chat.dead_letters (id, job_id, error_code, error_message, body, properties)
-            SELECT gen_random_uuid(), id, $38, $39, convert_to(request, 'UTF8'),
+            SELECT gen_random_uuid(), id, $38, $39, convert_to(replace(request, '␛', '\u'), 'UTF8'),
                    json_strip_nulls(json_build_object('message_id', id, 'type', 'chat.job', 'content_type', 'application/json',
                        'reply_to', reply_to, 'correlation_id', correlation_id, 'priority', priority))
             FROM job WHERE $33::text = 'failed'
@@ -362,8 +362,8 @@ impl<'a> Calls<'a> {
 fn as_json(arguments: &str) -> String {
     let json = armour(arguments);
     match serde_json::from_str::<serde::de::IgnoredAny>(&json) {
-        Ok(_) => json.into_owned(),
-        Err(_not_json) => serde_json::Value::from(armour_text(arguments).as_ref()).to_string(),
+        Ok(_) if !is_too_deep(&json) => json.into_owned(),
+        Ok(_) | Err(_) => serde_json::Value::from(armour_text(arguments).as_ref()).to_string(),
     }
 }
 

@@ -46,6 +46,8 @@ pub fn decode(body: &[u8], max_bytes: usize) -> Result<(Job, String), Box<Refuse
         );
         return Err(Box::new(Failure::new(ErrorCode::JobTooLarge, text).into()));
     }
+    // A reader may ignore a byte order mark (RFC 8259, section 8.1).
+    let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
     let text = std::str::from_utf8(body).map_err(|error| {
         let text = format!("the body is not UTF-8: {error}; expected JSON in UTF-8");
         Box::new(Refused::from(Failure::new(ErrorCode::InvalidJson, text)))
@@ -86,6 +88,11 @@ fn failure_of(error: &serde_json::Error, pointer: &str) -> Failure {
             format!("the body is no JSON: {error}; expected one JSON object in UTF-8"),
         ),
         Category::Data => {
+            let text = without_position(error);
+            if let Some(field) = missing_field(&text) {
+                let text = format!("{pointer}/{field}: expected a value, the field is missing");
+                return Failure::new(ErrorCode::InvalidJob, text);
+            }
             let place = if pointer.is_empty() {
                 "the body"
             } else {
@@ -106,6 +113,11 @@ fn without_position(error: &serde_json::Error) -> String {
         Some(at) => text.get(..at).unwrap_or(&text).to_owned(),
         None => text,
     }
+}
+
+/// The field of serde's "missing field `x`".
+fn missing_field(text: &str) -> Option<&str> {
+    text.strip_prefix("missing field `")?.strip_suffix('`')
 }
 
 fn pointer_to(path: &Path) -> String {

@@ -1,5 +1,6 @@
 //! The rules of the job message that no type can hold.
 
+use chrono::Datelike as _;
 use globset::Glob;
 
 use super::{Job, OnBusy};
@@ -9,6 +10,9 @@ use crate::ids::UserId;
 
 /// The largest metadata, in bytes of JSON.
 const MAX_METADATA_BYTES: usize = 16 * 1024;
+/// The most globs of a list, and the longest of them: a tool's name has 64 characters at most.
+const MAX_GLOBS: usize = 128;
+const MAX_GLOB_BYTES: usize = 255;
 /// The most messages of one job, parts of a message, and globs or server names of a selection.
 const MAX_ITEMS: usize = 2_000;
 
@@ -43,6 +47,12 @@ pub(super) fn check(job: &Job) -> Result<(), Failure> {
         u64::MAX,
     )?;
     check_metadata(job)?;
+    if job
+        .deadline
+        .is_some_and(|deadline| !(1..=9999).contains(&deadline.year()))
+    {
+        return refuse("/deadline", "expected a time of the years 1 to 9999");
+    }
     check_later_versions(job)
 }
 
@@ -108,10 +118,17 @@ fn check_tools(job: &Job) -> Result<(), Failure> {
         return Ok(());
     };
     for (field, globs) in [("allow", &tools.allow), ("deny", &tools.deny)] {
-        if globs.len() > MAX_ITEMS {
-            return refuse(&format!("/tools/{field}"), "has too many globs");
+        if globs.len() > MAX_GLOBS {
+            return refuse(
+                &format!("/tools/{field}"),
+                &format!("expected at most {MAX_GLOBS} globs"),
+            );
         }
         for (at, glob) in globs.iter().enumerate() {
+            if glob.len() > MAX_GLOB_BYTES {
+                let expected = format!("expected a glob of at most {MAX_GLOB_BYTES} bytes");
+                return refuse(&format!("/tools/{field}/{at}"), &expected);
+            }
             if let Err(error) = Glob::new(glob) {
                 return refuse(
                     &format!("/tools/{field}/{at}"),

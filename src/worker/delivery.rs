@@ -36,12 +36,18 @@ impl Worker {
                 delivery.ack();
                 taken
             }
-            Err(error) => {
-                // Nothing was stored, so the broker keeps it; not at once, or it would spin.
-                tracing::error!(%error, "a delivery could not be stored; it goes back to the broker");
-                tokio::time::sleep(PAUSE).await;
-                return delivery.requeue();
-            }
+            // What the database cannot hold it cannot hold tomorrow either: no job.
+            Err(error) => match self.unstorable(&original, &letter, &error).await {
+                Ok(taken) => {
+                    delivery.ack();
+                    taken
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a delivery could not be stored; it goes back to the broker");
+                    tokio::time::sleep(PAUSE).await;
+                    return delivery.requeue();
+                }
+            },
         };
         match (taken, letter) {
             (Taken::Run(claimed, held), Letter::Job(job, text)) => {
@@ -55,11 +61,27 @@ impl Worker {
             (Taken::GiveUp(claimed, held), _) => Box::pin(self.give_up(*claimed, held)).await,
             (Taken::Finished(stored), _) => Box::pin(self.publish_result(&stored)).await,
             (Taken::Queued(next), _) => {
-                let wake_up = outgoing::wake_up(self.0.broker.names(), next);
-                Box::pin(self.insist(wake_up)).await;
+                self.errand(outgoing::wake_up(self.0.broker.names(), next));
             }
             (Taken::Settled, _) => {}
         }
+    }
+
+    async fn unstorable(
+        &self,
+        original: &Original,
+        letter: &Letter,
+        error: &StoreError,
+    ) -> Result<Taken, StoreError> {
+        let failure = Failure::new(
+            ErrorCode::InvalidJob,
+            format!("it cannot be stored: {error}"),
+        );
+        let refused = match letter {
+            Letter::Job(job, _) => not_here(job, failure),
+            Letter::Wake(_) | Letter::Refused(_) => failure.into(),
+        };
+        self.refused(original, &refused).await
     }
 
     /// Boxed: refusals are rare, and need no room in the future of every job.
@@ -111,7 +133,7 @@ impl Worker {
             tracestate: properties.tracestate().filter(|text| !text.contains('\0')),
             enqueued_at: properties.timestamp.and_then(sent_at),
         };
-        let _turn = self.0.in_hand.turn(id).await;
+        let turn = self.0.in_hand.turn(id).await;
         let claimant = self.claimant(id, wants);
         let claimed = insisting!("claim", self.0.store.claim(&new, claimant))?;
         let refusal = match &claimed {
@@ -132,6 +154,7 @@ impl Worker {
                 return Ok(self.taken(claimed));
             }
         };
+        drop(turn);
         let mut refused = not_here(job, Failure::new(refusal.0, refusal.1));
         refused.job_id = Some(id);
         self.refused(original, &refused).await

@@ -29,7 +29,14 @@ impl Worker {
     ///
     /// While no slot is free it takes nothing from the broker, and what was sent ahead goes to
     /// Postgres with a wake-up: a busy worker never sits on a job that an idle one could do.
-    pub async fn take_in(&self, runs: &TaskTracker, stop: &CancellationToken) {
+    ///
+    /// `abandon` drops every run where it stands; its job stays as its last entry left it.
+    pub async fn take_in(
+        &self,
+        runs: &TaskTracker,
+        stop: &CancellationToken,
+        abandon: &CancellationToken,
+    ) {
         let concurrency = usize::try_from(self.0.config.worker.concurrency).unwrap_or(usize::MAX);
         let slots = Arc::new(Semaphore::new(concurrency));
         while !stop.is_cancelled() {
@@ -45,8 +52,16 @@ impl Worker {
                 .0
                 .broker
                 .intake(u16::try_from(free).unwrap_or(u16::MAX));
-            self.take_while_slots_are_free(&mut intake, &slots, runs, stop)
-                .await;
+            let spawn = |slot: OwnedSemaphorePermit, delivery: Delivery| {
+                let (worker, abandon) = (self.clone(), abandon.clone());
+                runs.spawn(async move {
+                    abandon
+                        .run_until_cancelled(worker.handle(delivery, Wants::ToRun))
+                        .await;
+                    drop(slot);
+                });
+            };
+            take_while_slots_are_free(&mut intake, &slots, stop, spawn).await;
             intake.stop().await;
             while let Some(delivery) = intake.next().await {
                 let worker = self.clone();
@@ -55,32 +70,35 @@ impl Worker {
         }
     }
 
-    async fn take_while_slots_are_free(
-        &self,
-        intake: &mut Intake,
-        slots: &Arc<Semaphore>,
-        runs: &TaskTracker,
-        stop: &CancellationToken,
-    ) {
-        loop {
-            let taken = stop.run_until_cancelled(take(intake, slots)).await;
-            match taken.unwrap_or(Taken::Stopped) {
-                Taken::Delivery(slot, delivery) => {
-                    let worker = self.clone();
-                    runs.spawn(async move {
-                        worker.handle(*delivery, Wants::ToRun).await;
-                        drop(slot);
-                    });
-                }
-                Taken::NoSlot | Taken::Stopped => return,
+    /// Waits until every run has ended, for `patience` at most; abandons the others then.
+    pub async fn drain(runs: &TaskTracker, patience: Duration, abandon: &CancellationToken) {
+        runs.close();
+        if tokio::time::timeout(patience, runs.wait()).await.is_err() {
+            tracing::warn!(
+                jobs = runs.len(),
+                "jobs are still running; they are left as their last entries are"
+            );
+            // Before the tool servers end: a call that fails only because they do is no outcome.
+            abandon.cancel();
+            if tokio::time::timeout(PATIENCE, runs.wait()).await.is_err() {
+                tracing::warn!("some deliveries are not settled; the broker sends them again");
             }
         }
     }
+}
 
-    /// Waits until every run has ended, for `patience` at most.
-    pub async fn drain(runs: &TaskTracker, patience: Duration) -> bool {
-        runs.close();
-        tokio::time::timeout(patience, runs.wait()).await.is_ok()
+async fn take_while_slots_are_free(
+    intake: &mut Intake,
+    slots: &Arc<Semaphore>,
+    stop: &CancellationToken,
+    spawn: impl Fn(OwnedSemaphorePermit, Delivery),
+) {
+    loop {
+        let taken = stop.run_until_cancelled(take(intake, slots)).await;
+        match taken.unwrap_or(Taken::Stopped) {
+            Taken::Delivery(slot, delivery) => spawn(slot, *delivery),
+            Taken::NoSlot | Taken::Stopped => return,
+        }
     }
 }
 

@@ -65,6 +65,7 @@ struct Inner {
     in_hand: InHand,
     marks: Marks,
     pulse: Pulse,
+    errands: TaskTracker,
 }
 
 impl Worker {
@@ -109,6 +110,7 @@ impl Worker {
             clock: parts.clock,
             config: parts.config,
             pulse,
+            errands: tasks.clone(),
         })))
     }
 

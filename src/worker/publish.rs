@@ -9,6 +9,8 @@ use crate::store::StoredResult;
 
 /// Names under which the broker keeps the requesters of direct reply-to.
 const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to.";
+/// How long a message on the side is tried.
+const ERRAND: Duration = Duration::from_mins(10);
 const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(30);
 
@@ -28,32 +30,48 @@ enum Way {
 impl Worker {
     /// Publishes a job's result until the broker has confirmed it, and marks it then.
     pub(super) async fn publish_result(&self, stored: &StoredResult) {
-        self.deliver(stored, Kind::OfJob).await;
-        self.0.marks.confirmed(stored.result.job_id).await;
+        match self.deliver(stored, Kind::OfJob).await {
+            Ok(()) => self.0.marks.confirmed(stored.result.job_id).await,
+            Err(error) => {
+                tracing::error!(job.id = %stored.result.job_id, %error, "a result is stored and not published");
+            }
+        }
     }
 
     /// Tells the sender of one delivery what became of it.
-    pub(super) async fn deliver(&self, stored: &StoredResult, kind: Kind) {
+    ///
+    /// # Errors
+    /// The broker never confirmed it, and never will.
+    pub(super) async fn deliver(
+        &self,
+        stored: &StoredResult,
+        kind: Kind,
+    ) -> Result<(), PublishError> {
         let results = || Address::Queue(self.0.broker.names().results.clone());
         let to_results = |wanted: &str| {
             outgoing::result(stored, kind, results()).with_header("x-chat-reply-to", wanted)
         };
         match self.way(stored.reply_to.as_deref()) {
-            Way::Results => self.insist(outgoing::result(stored, kind, results())).await,
-            Way::NotAllowed(wanted) => self.insist(to_results(&wanted)).await,
+            Way::Results => {
+                self.try_hard(outgoing::result(stored, kind, results()))
+                    .await
+            }
+            Way::NotAllowed(wanted) => self.try_hard(to_results(&wanted)).await,
             Way::Inbox(name) => {
                 let message = outgoing::result(stored, kind, Address::Queue(name.clone()));
-                if let Err(PublishError::Unroutable { .. }) = self.try_hard(message).await {
-                    self.insist(to_results(&name)).await;
+                match self.try_hard(message).await {
+                    Err(PublishError::Unroutable { .. }) => self.try_hard(to_results(&name)).await,
+                    sent => sent,
                 }
             }
             Way::Direct(name) => {
                 // Such a message is delivered and returned as well, so its confirm says nothing.
                 let message = outgoing::result(stored, kind, Address::Queue(name.clone()));
                 let there = self.0.publisher.queue_exists(&name).await.unwrap_or(false);
-                if !there || self.try_hard(message.may_get_lost()).await.is_err() {
-                    self.insist(to_results(&name)).await;
+                if there && self.try_hard(message.may_get_lost()).await.is_ok() {
+                    return Ok(());
                 }
+                self.try_hard(to_results(&name)).await
             }
         }
     }
@@ -92,8 +110,22 @@ impl Worker {
         }
     }
 
+    /// Publishes on the side: what is published waits for nobody's slot. A wake-up or the copy of a
+    /// dead letter that does not get out is no loss, since rows say the same.
+    pub(super) fn errand(&self, message: Outgoing) {
+        let worker = self.clone();
+        self.0.errands.spawn(async move {
+            if tokio::time::timeout(ERRAND, worker.insist(message))
+                .await
+                .is_err()
+            {
+                tracing::warn!("a message on the side was given up; rows say what it says");
+            }
+        });
+    }
+
     /// Publishes until it is confirmed; gives up when the worker stops, or when it never will be.
-    pub(super) async fn insist(&self, message: Outgoing) {
+    async fn insist(&self, message: Outgoing) {
         if let Err(error) = self.try_hard(message).await {
             tracing::error!(%error, "a message was not published; what it says is stored");
         }

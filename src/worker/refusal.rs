@@ -41,11 +41,15 @@ impl Worker {
         };
         insisting!("dead letter", self.0.store.bury(&letter))?;
         let copy = outgoing::dead_letter(self.0.broker.names(), original, failure, 0, self.0.id);
-        self.insist(copy).await;
+        self.errand(copy);
         let stored = self.refusal(original, refused, job_id);
         match told(failure.code, original) {
             Told::Nobody => {}
-            Told::Sender => self.deliver(&stored, Kind::Refusal).await,
+            Told::Sender => {
+                if let Err(error) = self.deliver(&stored, Kind::Refusal).await {
+                    tracing::info!(%error, "a sender could not be told that its message is refused");
+                }
+            }
             Told::ReplyToAlone => self.deliver_to_inbox_alone(&stored).await,
         }
         Ok(())

@@ -7,7 +7,7 @@ use super::Worker;
 use super::delivery::Taken;
 use super::in_hand::Held;
 use super::outgoing::{self, Original};
-use crate::fault::Failure;
+use crate::fault::{ErrorCode, Failure};
 use crate::ids::{JobId, UserId};
 use crate::runner::{Ended, JobInHand, Ran, exhausted};
 use crate::store::{ClaimedJob, Wants, parse_request};
@@ -23,8 +23,8 @@ pub(super) enum Run {
 }
 
 impl Worker {
-    /// Runs a claimed job to its end and publishes what follows. A run that breaks off leaves the
-    /// job with this worker; it is claimed again, which counts as a failure, until that is too often.
+    /// Runs a claimed job to its end and publishes what follows. A run that breaks off is a defect,
+    /// and would break off again: the job is claimed once more, and ends as that.
     pub(super) async fn run(
         &self,
         claimed: ClaimedJob,
@@ -33,22 +33,26 @@ impl Worker {
     ) {
         let job_id = claimed.run.job_id;
         let run = Box::pin(self.run_once(claimed, brought, held));
-        let mut broke_off = run.await == Run::BrokeOff;
-        while broke_off {
-            broke_off = match Box::pin(self.claim_known(job_id, Wants::ToRun)).await {
-                Ok(Taken::Run(claimed, held)) => {
-                    Box::pin(self.run_once(*claimed, None, held)).await == Run::BrokeOff
-                }
-                Ok(Taken::GiveUp(claimed, held)) => {
-                    Box::pin(self.give_up(*claimed, held)).await;
-                    false
-                }
-                Ok(Taken::Finished(_) | Taken::Queued(_) | Taken::Settled) => false,
-                Err(error) => {
-                    tracing::error!(job.id = %job_id, %error, "a job that broke off cannot be claimed again");
-                    false
-                }
-            };
+        if run.await == Run::Settled {
+            return;
+        }
+        match Box::pin(self.claim_known(job_id, Wants::ToRun)).await {
+            Ok(Taken::Run(claimed, held) | Taken::GiveUp(claimed, held)) => {
+                let trace = claimed
+                    .traceparent
+                    .as_deref()
+                    .and_then(|text| text.get(3..35));
+                let text = format!(
+                    "the worker could not go on; its log has more under trace {}",
+                    trace.unwrap_or("(none)")
+                );
+                let failure = Failure::new(ErrorCode::Internal, text);
+                Box::pin(self.end(*claimed, held, failure)).await;
+            }
+            Ok(Taken::Finished(_) | Taken::Queued(_) | Taken::Settled) => {}
+            Err(error) => {
+                tracing::error!(job.id = %job_id, %error, "a job that broke off cannot be claimed again");
+            }
         }
     }
 
@@ -83,11 +87,16 @@ impl Worker {
 
     /// Ends a job that failed too often.
     pub(super) async fn give_up(&self, claimed: ClaimedJob, held: Held) {
+        let failure = exhausted(self.0.config.jobs.max_attempts);
+        self.end(claimed, held, failure).await;
+    }
+
+    /// Ends a claimed job without running it.
+    async fn end(&self, claimed: ClaimedJob, held: Held, failure: Failure) {
         let (job_id, request) = (claimed.run.job_id, claimed.request.clone());
         let Some(job) = self.in_hand(claimed, None) else {
             return;
         };
-        let failure = exhausted(self.0.config.jobs.max_attempts);
         let ran = Box::pin(self.0.runner.fail(job, failure)).await;
         drop(held);
         match ran {
@@ -140,8 +149,7 @@ impl Worker {
             next,
         } = ended;
         if let Some(next) = next {
-            self.insist(outgoing::wake_up(self.0.broker.names(), next))
-                .await;
+            self.errand(outgoing::wake_up(self.0.broker.names(), next));
         }
         if let Some(error) = &stored.result.error {
             let failure = Failure::new(error.code, error.message.clone());
@@ -149,15 +157,10 @@ impl Worker {
             let original = original.unwrap_or_else(|| {
                 outgoing::known_original(job_id, request.as_deref().unwrap_or_default(), &stored)
             });
-            let attempts = stored.result.attempt;
-            let copy = outgoing::dead_letter(
-                self.0.broker.names(),
-                &original,
-                &failure,
-                attempts,
-                self.0.id,
-            );
-            self.insist(copy).await;
+            let (names, attempts) = (self.0.broker.names(), stored.result.attempt);
+            self.errand(outgoing::dead_letter(
+                names, &original, &failure, attempts, self.0.id,
+            ));
         }
         self.publish_result(&stored).await;
     }
