@@ -112,6 +112,17 @@ impl Broker {
         Intake::new(self.consuming.clone(), &self.names.control, prefetch, None)
     }
 
+    /// Looks everything up once more and declares what is missing: somebody deleted a queue while
+    /// the connections lived.
+    ///
+    /// # Errors
+    ///
+    /// As [`Broker::connect`].
+    pub async fn declare_again(&self) -> Result<(), BrokerError> {
+        let connection = self.publisher.link().clone().connection().await?;
+        topology::declare(&connection, &self.names).await
+    }
+
     /// Whether it consumes and can publish, at this moment.
     #[must_use]
     pub fn health(&self) -> BrokerHealth {

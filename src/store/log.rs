@@ -14,7 +14,7 @@ use crate::ids::{ConversationId, JobId};
 use crate::wire::Job;
 
 /// The most earlier turns that are read for a prompt.
-const MAX_TURNS: i32 = 1_000;
+const MAX_TURNS: i32 = 200;
 
 /// The job that a stored request holds. It was checked when it came in.
 ///

@@ -133,8 +133,9 @@ impl Worker {
 
     /// Publishes until it is confirmed or the address turns out to be none.
     async fn try_hard(&self, message: Outgoing) -> Result<(), PublishError> {
-        let results = &self.0.broker.names().results;
-        let is_ours = matches!(&message.to, Address::Queue(name) if name == results);
+        let names = self.0.broker.names();
+        let ours = [&names.results, &names.jobs, &names.jobs_dead];
+        let is_ours = matches!(&message.to, Address::Queue(name) if ours.contains(&name));
         let mut pause = FIRST;
         loop {
             let error = match self.0.publisher.publish(message.clone()).await {
@@ -147,6 +148,11 @@ impl Worker {
                 Fault::Retry { .. } | Fault::Permanent | Fault::Cancelled => return Err(error),
             }
             tracing::warn!(%error, "a message was not confirmed; trying again");
+            if let PublishError::Unroutable { .. } = error
+                && let Err(error) = self.0.broker.declare_again().await
+            {
+                tracing::warn!(%error, "the queues could not be declared again");
+            }
             tokio::time::sleep(pause.mul_f64(fastrand::f64())).await;
             pause = (pause * 2).min(LONGEST);
         }

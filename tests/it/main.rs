@@ -19,7 +19,11 @@ mod model_errors;
 mod order;
 mod reply_to;
 mod scenario;
+mod strangers;
 mod tools;
+
+#[path = "../shared/npm.rs"]
+mod npm;
 
 /// The scripted model of the demonstrations.
 #[expect(dead_code, reason = "the program uses the rest of it")]

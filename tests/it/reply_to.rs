@@ -108,3 +108,17 @@ async fn the_allowed_inboxes_can_be_configured() {
         })
         .await;
 }
+
+#[tokio::test]
+async fn a_results_queue_that_somebody_deleted_is_declared_again_and_gets_its_result() {
+    friendly()
+        .run(async |s| {
+            s.broker.delete(&s.name("results")).await;
+            let id = s.send(&ask("x")).await;
+            let published = format!("SELECT * FROM chat.jobs WHERE id = '{id}'");
+            s.row_where(published, |row| !row["result_published_at"].is_null())
+                .await;
+            assert_eq!(s.result_of(&id).await.json()["status"], json!("completed"));
+        })
+        .await;
+}

@@ -1,7 +1,5 @@
 //! Tools as jobs meet them: what goes wrong is told to the model, and the processes outlive the jobs.
 
-use std::path::{Path, PathBuf};
-
 use serde_json::{Value, json};
 
 use crate::scenario::{
@@ -53,6 +51,13 @@ async fn what_goes_wrong_with_a_tool_is_told_to_the_model_and_the_job_goes_on() 
                 ("calc__add", json!("{\"a\": 1"), "refused", "JSON"),
                 ("calc__add", json!("[1, 2]"), "refused", "object"),
                 ("calc__add", json!("null and void"), "refused", "JSON"),
+                ("calc__add", json!("[".repeat(50_000)), "refused", "JSON"),
+                (
+                    "calc__add",
+                    json!(format!("{}{}", "[".repeat(9_000), "]".repeat(9_000))),
+                    "refused",
+                    "JSON",
+                ),
                 ("calc__add", json!({"a": 1}), "refused", "b"),
                 ("calc__add", json!({"a": 1, "b": "two"}), "refused", "b"),
                 ("calc__fail", json!({}), "failed", "it failed, as it should"),
@@ -461,72 +466,4 @@ async fn calls_say_on_whose_behalf_they_are_made() {
             );
         })
         .await;
-}
-
-#[tokio::test]
-async fn the_reference_servers_of_npm_are_used_by_a_job() {
-    let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("present.txt"), "a file of mine").unwrap();
-    let path = directory.path().to_str().unwrap();
-    let node = |main: &Path, argument: &str| json!({"command": "node", "args": [main, argument]});
-    let everything = node(&installed("server-everything").await, "stdio");
-    let filesystem = node(&installed("server-filesystem").await, path);
-    let setup = Setup::new()
-        .server("everything", everything)
-        .server("files", filesystem)
-        .model(puppet);
-    setup
-        .run(async |s| {
-            let file = format!("{path}/present.txt");
-            let result = s
-                .answer(&call(&[
-                    ("everything__echo", json!({"message": "hello"})),
-                    ("files__read_text_file", json!({"path": file})),
-                ]))
-                .await;
-            assert_eq!(text(&result), "Echo: hello\na file of mine", "{result}");
-            let rows = s
-                .rows("SELECT server, tool, status FROM chat.tool_calls ORDER BY position")
-                .await;
-            assert_eq!(
-                rows,
-                [
-                    json!({"server": "everything", "tool": "echo", "status": "succeeded"}),
-                    json!({"server": "files", "tool": "read_text_file", "status": "succeeded"}),
-                ]
-            );
-        })
-        .await;
-}
-
-/// The main file of a published server, installed once below the target directory.
-async fn installed(package: &str) -> PathBuf {
-    const VERSION: &str = "2026.8.31";
-    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{package}-{VERSION}"));
-    let main = format!("node_modules/@modelcontextprotocol/{package}/dist/index.js");
-    if !home.join(&main).exists() {
-        // Beside it first, so that tests in several processes do not see half of it.
-        let fresh = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let installed = tokio::process::Command::new("npm")
-            .args([
-                "install",
-                "--no-audit",
-                "--no-fund",
-                "--loglevel=error",
-                "--prefix",
-            ])
-            .arg(fresh.path())
-            .arg(format!("@modelcontextprotocol/{package}@{VERSION}"))
-            .output()
-            .await
-            .expect("this test needs node and npm (https://nodejs.org) on the PATH");
-        let said = String::from_utf8_lossy(&installed.stderr);
-        assert!(
-            installed.status.success(),
-            "npm could not install {package}@{VERSION}; is the registry reachable? {said}"
-        );
-        // Whoever comes second finds it done.
-        std::fs::rename(fresh.keep(), &home).ok();
-    }
-    home.join(main)
 }

@@ -13,4 +13,7 @@ mod line;
 mod odd;
 mod offers;
 mod pools;
-mod published;
+mod strangers;
+
+#[path = "../shared/npm.rs"]
+mod npm;

@@ -1,50 +1,17 @@
-//! Servers as others publish them. They are installed once, by npm, below the target directory.
-
-use std::path::{Path, PathBuf};
+//! Servers as others publish them: these tests are left out where npm or node is not installed.
 
 use chat_worker::chat::OutcomeStatus;
 use chat_worker::config::ServerConfig;
 
 use crate::harness::{Tools, eventually, server};
-
-const VERSION: &str = "2026.8.31";
+use crate::npm::installed;
 
 /// A server of the `@modelcontextprotocol` packages, run by node itself: npx adds two processes.
 async fn published(package: &str, args: &[&str]) -> ServerConfig {
-    let main = install(package).await;
+    let main = installed(package).await;
     let mut all = vec![main.to_str().expect("a path in UTF-8")];
     all.extend(args);
     server("npm", "node", &all)
-}
-
-async fn install(package: &str) -> PathBuf {
-    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{package}-{VERSION}"));
-    let main = format!("node_modules/@modelcontextprotocol/{package}/dist/index.js");
-    if !home.join(&main).exists() {
-        // Beside it first, so that tests in several processes do not see half of it.
-        let fresh = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
-        let installed = tokio::process::Command::new("npm")
-            .args([
-                "install",
-                "--no-audit",
-                "--no-fund",
-                "--loglevel=error",
-                "--prefix",
-            ])
-            .arg(fresh.path())
-            .arg(format!("@modelcontextprotocol/{package}@{VERSION}"))
-            .output()
-            .await
-            .expect("this test needs node and npm (https://nodejs.org) on the PATH");
-        let said = String::from_utf8_lossy(&installed.stderr);
-        assert!(
-            installed.status.success(),
-            "npm could not install {package}@{VERSION}; is the registry reachable? {said}"
-        );
-        // Whoever comes second finds it done.
-        std::fs::rename(fresh.keep(), &home).ok();
-    }
-    home.join(main)
 }
 
 #[tokio::test]
