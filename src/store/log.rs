@@ -117,8 +117,6 @@ async fn load_rounds(
     let mut rounds: BTreeMap<Uuid, Vec<StoredRound>> = BTreeMap::new();
     for row in rows {
         let calls = calls.remove(&(row.job_id, row.number)).unwrap_or_default();
-        let tokens = |count: i64| u64::try_from(count).unwrap_or_default();
-        let (input_tokens, output_tokens) = (tokens(row.input_tokens), tokens(row.output_tokens));
         let answer = Answer {
             message: Arc::from(row.message.0),
             content: row.content,
@@ -126,13 +124,12 @@ async fn load_rounds(
             stop: Stop::of(row.finish_reason.as_deref()),
             finish_reason: row.finish_reason,
             tool_calls: calls.iter().map(|call| call.call.clone()).collect(),
-            usage: Usage {
-                input_tokens,
-                cached_tokens: tokens(row.cached_tokens),
-                output_tokens,
-                reasoning_tokens: tokens(row.reasoning_tokens),
-                total_tokens: input_tokens + output_tokens,
-            },
+            usage: usage([
+                row.input_tokens,
+                row.cached_tokens,
+                row.output_tokens,
+                row.reasoning_tokens,
+            ]),
             model: row.model,
             response_id: row.response_id,
         };
@@ -184,6 +181,19 @@ async fn load_calls(
             .push(call);
     }
     Ok(calls)
+}
+
+/// What was used, of a row's columns: input, cached, output and reasoning tokens.
+pub(super) fn usage(columns: [i64; 4]) -> Usage {
+    let [input_tokens, cached_tokens, output_tokens, reasoning_tokens] =
+        columns.map(|tokens| u64::try_from(tokens).unwrap_or_default());
+    Usage {
+        input_tokens,
+        cached_tokens,
+        output_tokens,
+        reasoning_tokens,
+        total_tokens: input_tokens.saturating_add(output_tokens),
+    }
 }
 
 /// The arguments as the model wrote them: what stands as a JSON string was no JSON.

@@ -2,8 +2,8 @@ use serde_json::value::RawValue;
 use sqlx::PgConnection;
 use sqlx::types::Json;
 
+use super::log::usage;
 use super::{Store, StoreError};
-use crate::chat::Usage;
 use crate::fault::ErrorCode;
 use crate::ids::{ConversationId, JobId};
 use crate::wire::{FinishReason, JobResult, Reply, ResultError, Status};
@@ -59,8 +59,6 @@ impl StoredResult {
             .map(|json| serde_json::from_str(json.0.get()))
             .transpose();
         let count = |number: i32| u32::try_from(number).unwrap_or_default();
-        let tokens = |number: i64| u64::try_from(number).unwrap_or_default();
-        let (input_tokens, output_tokens) = (tokens(row.input_tokens), tokens(row.output_tokens));
         let result = JobResult {
             version: 1,
             job_id,
@@ -77,13 +75,12 @@ impl StoredResult {
             }),
             iterations: count(row.iterations),
             tool_calls: count(row.tool_calls),
-            usage: Usage {
-                input_tokens,
-                cached_tokens: tokens(row.cached_tokens),
-                output_tokens,
-                reasoning_tokens: tokens(row.reasoning_tokens),
-                total_tokens: input_tokens + output_tokens,
-            },
+            usage: usage([
+                row.input_tokens,
+                row.cached_tokens,
+                row.output_tokens,
+                row.reasoning_tokens,
+            ]),
             model: row.model,
             attempt: count(row.attempt),
             warnings: row.warnings,

@@ -22,7 +22,7 @@ mod scenario;
 mod strangers;
 mod tools;
 
-#[path = "../shared/npm.rs"]
+#[path = "../packages/npm.rs"]
 mod npm;
 
 /// The scripted model of the demonstrations.

@@ -15,5 +15,5 @@ mod offers;
 mod pools;
 mod strangers;
 
-#[path = "../shared/npm.rs"]
+#[path = "../packages/npm.rs"]
 mod npm;
