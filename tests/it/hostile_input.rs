@@ -82,7 +82,7 @@ fn no_json() -> Vec<Bad> {
         bad(utf16, "invalid_json", "UTF-8"),
         bad(cut, "invalid_json", "body"),
         bad(vec![0; 64], "invalid_json", "body"),
-        bad("\u{feff}{}", "invalid_json", "body"),
+        bad("{}\u{feff}", "invalid_job", "/user_id"),
         bad("{'user_id':'u'}", "invalid_json", "body"),
         bad(
             r#"{"user_id":"u","messages":[{"role":"user","content":"x"}],}"#,
