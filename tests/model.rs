@@ -500,6 +500,7 @@ async fn a_check_says_whether_the_model_is_there() {
 
 #[tokio::test]
 async fn a_thousand_calls_can_be_under_way_at_once() {
+    open_files(2_500);
     let gate = Arc::new(Semaphore::new(0));
     let waiting = Arc::clone(&gate);
     let stub = StubModel::start(Script::closure(move |_| Reply::text("Hi").when(&waiting)));
@@ -515,6 +516,21 @@ async fn a_thousand_calls_can_be_under_way_at_once() {
     };
     let (answers, ()) = tokio::join!(all, opened);
     assert!(answers.iter().all(Result::is_ok));
+}
+
+/// Lets this process open so many files: both ends of every connection are in it.
+fn open_files(least: u64) {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(u64::MAX);
+    assert!(
+        most >= least,
+        "this test opens {least} files, `ulimit -Hn` says {most}"
+    );
+    if limit.current.is_some_and(|current| current < least) {
+        limit.current = Some(least);
+        setrlimit(Resource::Nofile, limit).unwrap();
+    }
 }
 
 #[tokio::test]
