@@ -94,6 +94,6 @@ async fn serve(
     let (runs, abandon) = (TaskTracker::new(), CancellationToken::new());
     worker.take_in(&runs, signals.token(), &abandon).await;
     tracing::info!(jobs = runs.len(), "stopping: running jobs may end");
-    Worker::drain(&runs, drain, &abandon).await;
+    worker.drain(&runs, drain, &abandon).await;
     Ok(())
 }

@@ -61,15 +61,17 @@ impl StoreError {
 
     /// Whether the database refuses what it was given, so that it would refuse it again: values
     /// that it cannot hold (SQLSTATE classes 22, 23 and 54), or a row that no worker wrote. Whatever
-    /// else it says (read-only after a failover, no disk, no connection) passes.
+    /// else it says (read-only after a failover, no disk, no connection) passes. So does a unique
+    /// violation: somebody was first, and who looks again sees that.
     #[must_use]
     pub fn is_about_data(&self) -> bool {
         match self {
             Self::Database(sqlx::Error::Database(error)) => {
                 let code = error.code().unwrap_or_default();
-                ["22", "23", "54"]
-                    .iter()
-                    .any(|class| code.starts_with(class))
+                !error.is_unique_violation()
+                    && ["22", "23", "54"]
+                        .iter()
+                        .any(|class| code.starts_with(class))
             }
             Self::Database(error) => matches!(
                 error,

@@ -1,3 +1,4 @@
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
@@ -14,6 +15,8 @@ use crate::tools::ServerState;
 /// How long a loop may be silent, and a lost consumer be looked for, before the process counts as
 /// stuck.
 const STUCK: Duration = Duration::from_secs(30);
+/// How long asking the broker for jobs again may take.
+const RESUBSCRIBING: Duration = Duration::from_secs(5);
 /// How old the last heartbeat may be before the database counts as out of reach.
 const STALE: Duration = Duration::from_secs(10);
 
@@ -54,8 +57,15 @@ impl Worker {
     fn not_ready(&self) -> Vec<String> {
         let mut reasons = Vec::new();
         let broker = self.0.broker.health();
-        // Without a free slot it takes nothing in, which is as it should be.
-        if broker.intake == IntakeState::Waiting || !broker.publishing {
+        if broker.consuming() {
+            self.0.has_consumed.store(true, Ordering::Relaxed);
+        }
+        // Without a free slot it takes nothing in, and with one it has to ask for more, which is as
+        // it should be; but before its first time it is not ready.
+        let pauses = broker.intake == IntakeState::Stopped || broker.since < RESUBSCRIBING;
+        let is_taking_in =
+            broker.consuming() || (pauses && self.0.has_consumed.load(Ordering::Relaxed));
+        if !is_taking_in || !broker.publishing {
             let error = broker
                 .last_error
                 .unwrap_or_else(|| "not consuming".to_owned());

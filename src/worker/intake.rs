@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -13,6 +14,9 @@ use crate::store::Wants;
 const MOST_AHEAD: usize = 256;
 /// How long a worker without a free slot keeps what was sent ahead to itself.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a stopping worker waits for what is published on the side.
+const LAST_ERRANDS: Duration = Duration::from_secs(5);
 
 /// What a step of the intake came to.
 enum Taken {
@@ -53,6 +57,7 @@ impl Worker {
                 .broker
                 .intake(u16::try_from(free).unwrap_or(u16::MAX));
             let spawn = |slot: OwnedSemaphorePermit, delivery: Delivery| {
+                self.0.has_consumed.store(true, Ordering::Relaxed);
                 let (worker, abandon) = (self.clone(), abandon.clone());
                 runs.spawn(async move {
                     abandon
@@ -70,8 +75,9 @@ impl Worker {
         }
     }
 
-    /// Waits until every run has ended, for `patience` at most; abandons the others then.
-    pub async fn drain(runs: &TaskTracker, patience: Duration, abandon: &CancellationToken) {
+    /// Waits until every run has ended, for `patience` at most; abandons the others then. What is
+    /// published on the side, such as the wake-ups of jobs that were handed over, gets out first.
+    pub async fn drain(&self, runs: &TaskTracker, patience: Duration, abandon: &CancellationToken) {
         runs.close();
         if tokio::time::timeout(patience, runs.wait()).await.is_err() {
             tracing::warn!(
@@ -83,6 +89,16 @@ impl Worker {
             if tokio::time::timeout(PATIENCE, runs.wait()).await.is_err() {
                 tracing::warn!("some deliveries are not settled; the broker sends them again");
             }
+        }
+        self.0.errands.close();
+        if tokio::time::timeout(LAST_ERRANDS, self.0.errands.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                messages = self.0.errands.len(),
+                "wake-ups or dead letters are unpublished; rows say the same"
+            );
         }
     }
 }

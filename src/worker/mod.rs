@@ -18,6 +18,7 @@ mod refusal;
 mod running;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -66,6 +67,8 @@ struct Inner {
     marks: Marks,
     pulse: Pulse,
     errands: TaskTracker,
+    /// Whether it was ever seen to consume.
+    has_consumed: AtomicBool,
 }
 
 impl Worker {
@@ -110,7 +113,8 @@ impl Worker {
             clock: parts.clock,
             config: parts.config,
             pulse,
-            errands: tasks.clone(),
+            errands: TaskTracker::new(),
+            has_consumed: AtomicBool::new(false),
         })))
     }
 

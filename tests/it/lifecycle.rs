@@ -47,6 +47,37 @@ async fn a_worker_told_to_stop_ends_what_it_runs_and_takes_nothing_more() {
 }
 
 #[tokio::test]
+async fn what_a_stopping_worker_was_sent_ahead_is_left_to_the_next_with_a_wake_up() {
+    let gate = Arc::new(Semaphore::new(0));
+    let first = Reply::text("first").when(&gate);
+    Setup::new()
+        .replies([first, Reply::text("second")])
+        .set("CHAT_CONCURRENCY", "1")
+        .run(async |s| {
+            let running = s.send(&ask("x")).await;
+            s.model.arrived(1).await;
+            // The only slot is taken: this one waits, sent ahead, and is handed over.
+            let waiting = s.send(&ask("y")).await;
+            let query = format!("SELECT * FROM chat.jobs WHERE id = '{waiting}'");
+            let worker = s.worker();
+            worker.signal(Signal::TERM);
+            let row = s.row_where(query, |row| !row.is_null()).await;
+            assert_eq!(
+                (&row["status"], &row["attempt"]),
+                (&json!("queued"), &json!(0))
+            );
+            gate.add_permits(1);
+            assert_eq!(worker.ended().await.code(), Some(0));
+            s.start_worker().await;
+            for (id, said) in [(running, "first"), (waiting, "second")] {
+                let result = s.result_of(&id).await.json();
+                assert_eq!(result["message"]["content"], said);
+            }
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn an_idle_worker_stops_at_once_on_either_signal() {
     for signal in [Signal::TERM, Signal::INT] {
         Setup::new()
