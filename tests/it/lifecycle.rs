@@ -47,7 +47,7 @@ async fn a_worker_told_to_stop_ends_what_it_runs_and_takes_nothing_more() {
 }
 
 #[tokio::test]
-async fn what_a_stopping_worker_was_sent_ahead_is_left_to_the_next_with_a_wake_up() {
+async fn what_a_stopping_worker_was_sent_ahead_is_stored_and_left_to_the_next() {
     let gate = Arc::new(Semaphore::new(0));
     let first = Reply::text("first").when(&gate);
     Setup::new()
