@@ -15,6 +15,8 @@ const MAX_GLOBS: usize = 128;
 const MAX_GLOB_BYTES: usize = 255;
 /// The most messages of one job, parts of a message, and globs or server names of a selection.
 const MAX_ITEMS: usize = 2_000;
+/// What a user's id is expected to be.
+pub(super) const USER_ID: &str = "expected 1 to 255 characters of A-Z a-z 0-9 . _ : @ + / = - |";
 
 /// Checks `job` against the rules.
 pub(super) fn check(job: &Job) -> Result<(), Failure> {
@@ -22,10 +24,7 @@ pub(super) fn check(job: &Job) -> Result<(), Failure> {
         return Err(unsupported(version));
     }
     if UserId::new(&job.user_id).is_none() {
-        return refuse(
-            "/user_id",
-            "expected 1 to 255 characters of A-Z a-z 0-9 . _ : @ + / = - |",
-        );
+        return refuse("/user_id", USER_ID);
     }
     check_messages(&job.messages)?;
     range("/max_iterations", job.max_iterations, 1, 100)?;
@@ -62,7 +61,8 @@ pub(super) fn unsupported(version: u64) -> Failure {
     Failure::new(ErrorCode::UnsupportedVersion, text)
 }
 
-fn refuse(pointer: &str, expected: &str) -> Result<(), Failure> {
+/// That `pointer` is wrong, and what was expected.
+pub(super) fn refuse(pointer: &str, expected: &str) -> Result<(), Failure> {
     Err(Failure::new(
         ErrorCode::InvalidJob,
         format!("{pointer}: {expected}"),
