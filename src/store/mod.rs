@@ -5,6 +5,7 @@
 //! order everywhere: the conversation's row, then the job's. Knows nothing of the broker, the
 //! model or the tools. May import the leaves, `config`, `wire` and `conversation`.
 
+mod cancel;
 mod claim;
 mod claim_locked;
 mod claim_rules;
@@ -25,6 +26,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
 use crate::config::StoreConfig;
 
+pub use cancel::Cancelled;
 pub use claim::{Claimant, Claimed, ClaimedJob, NewJob, Wants};
 pub use claim_rules::{Decision, Facts, JobFacts, Owner, Standing, decide};
 pub use dead_letters::DeadLetter;
