@@ -18,4 +18,5 @@ pub use decode::{Refused, decode};
 pub use job::{Budget, Job, OnBusy, ToolSelection};
 pub use properties::{CONTROL_TYPE, JOB_TYPE, RESULT_TYPE, WAKE_TYPE, job_id_of};
 pub use result::{FinishReason, JobResult, Reply, ResultError, Status};
+pub use rules::check;
 pub use schema::{job_schema, result_schema};
