@@ -108,6 +108,21 @@ impl Store {
             .collect())
     }
 
+    /// Has jobs fall due soon whose wake-ups did not get out.
+    ///
+    /// # Errors
+    /// The database fails; they fall due later then.
+    pub async fn wake_again(&self, jobs: &[JobId]) -> Result<(), StoreError> {
+        let ids: Vec<_> = jobs.iter().map(|job| job.0).collect();
+        sqlx::query!(
+            "UPDATE chat.jobs SET due_at = now() + interval '3 s' WHERE id = ANY($1) AND status = 'queued'",
+            &ids
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
     /// Marks turns queued that wait for nobody: a net under the marks that ends of turns make.
     ///
     /// # Errors
