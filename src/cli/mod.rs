@@ -1,6 +1,7 @@
 //! The commands. Parses arguments, calls the rooms, and prints: what a command is for on standard
 //! output, everything else on standard error. Holds no rules of its own. May import every room.
 
+mod cancel;
 mod check;
 mod enqueue;
 mod failure;
@@ -51,6 +52,11 @@ enum Command {
     Enqueue(Box<enqueue::EnqueueArgs>),
     /// Show a job as a timeline: model calls, tool calls, times, tokens
     Show(show::ShowArgs),
+    /// Call a job off
+    ///
+    /// A waiting job ends at once, a running one within a second; its result has the status
+    /// `cancelled`. A job that nobody knows yet is called off if it comes within 24 h.
+    Cancel(cancel::CancelArgs),
     /// Print the JSON Schema of a message
     Schema(schema::SchemaArgs),
 }
@@ -79,6 +85,7 @@ impl Command {
             Self::Tools(args) => tools::run(&args).await,
             Self::Enqueue(args) => enqueue::run(*args).await,
             Self::Show(args) => show::run(&args).await,
+            Self::Cancel(args) => cancel::run(&args).await,
             Self::Schema(args) => schema::run(&args),
         }
     }
