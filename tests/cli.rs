@@ -147,8 +147,21 @@ async fn help_shows_no_secret_of_the_environment() {
         ("DATABASE_DIRECT_URL", SECRET),
         ("OPENAI_API_KEY", SECRET),
     ];
-    for command in ["run", "check", "enqueue", "show", "migrate", "tools"] {
-        let help = run(&[command, "--help"], &variables).await;
+    for command in [
+        "run",
+        "check",
+        "enqueue",
+        "show",
+        "migrate",
+        "tools",
+        "cancel",
+        "dead list",
+        "dead show",
+        "dead replay",
+        "dead drop",
+    ] {
+        let args: Vec<_> = command.split(' ').chain(["--help"]).collect();
+        let help = run(&args, &variables).await;
         assert_eq!(help.code, 0, "{command}");
         assert!(!help.words().contains(SECRET), "{command}");
     }
@@ -206,6 +219,21 @@ async fn wrong_usage_ends_with_two() {
         &["enqueue", "--file", "/nowhere.jsonl"],
         &["enqueue", "--file", "a.jsonl", "hi"],
         &["show", "seven"],
+        &["cancel"],
+        &["cancel", "seven"],
+        &["cancel", JOB, "--reason", &"x".repeat(1001)],
+        &["dead", "fly"],
+        &["dead", "list", "--limit", "0"],
+        &["dead", "show"],
+        &["dead", "show", "0189"],
+        &["dead", "replay"],
+        &["dead", "replay", "--all", JOB],
+        &["dead", "replay", "0189"],
+        &["dead", "drop"],
+        &["dead", "drop", "--all", JOB],
+        &["dead", "drop", "--all", "--older-than", "1d"],
+        &["dead", "drop", "--older-than", "1d", JOB],
+        &["dead", "drop", "--older-than", "soon"],
         &["schema", "event"],
     ] {
         let ran = run(args, &[]).await;

@@ -9,9 +9,10 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::super::failure::Usage;
 use super::super::output::{self, Screen};
+use super::super::progress::Bar;
+use super::super::sender::Sender;
 use super::job::NewJob;
-use super::progress::Bar;
-use super::send::{Sender, open_inbox};
+use super::send::{connect, open_inbox};
 use super::{Setup, wait};
 use crate::ids::JobId;
 use crate::wire;
@@ -89,7 +90,7 @@ fn parse(content: &[u8], max_bytes: usize) -> (Vec<NewJob>, Vec<(usize, String)>
 
 /// Sends the jobs, and waits for their results if `wait`.
 pub(super) async fn send(jobs: Vec<NewJob>, setup: &Setup, wait: bool) -> anyhow::Result<ExitCode> {
-    let sender = Sender::connect(&setup.broker).await?;
+    let sender = connect(&setup.broker).await?;
     let sent = if wait {
         Box::pin(send_and_wait(&jobs, &sender, setup)).await
     } else {
@@ -108,7 +109,10 @@ async fn send_all(
     // With an inbox standard output is for the results, and on a terminal for the bar.
     let print_ids = reply_to.is_none() && !Screen::stdout().terminal;
     let confirmed = stream::iter(jobs)
-        .map(|job| async move { (job, sender.send(job, reply_to).await) })
+        .map(|job| async move {
+            let message = job.message(sender.names(), reply_to);
+            (job, sender.send(message).await)
+        })
         .buffered(PIPELINE)
         .map(|(job, sent)| match sent {
             Ok(()) => Ok(job),

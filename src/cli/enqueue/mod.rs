@@ -2,7 +2,6 @@
 
 mod file;
 mod job;
-mod progress;
 mod send;
 mod wait;
 
@@ -16,7 +15,6 @@ use super::failure::Usage;
 use super::{checked, init_quiet_logs, output};
 use crate::config::{BrokerConfig, BrokerSettings, Problems};
 use job::NewJob;
-use send::Sender;
 
 /// The arguments of `enqueue`.
 #[derive(Debug, clap::Args)]
@@ -88,8 +86,8 @@ pub(super) async fn run(args: EnqueueArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn send_alone(job: &NewJob, broker: &BrokerConfig) -> anyhow::Result<ExitCode> {
-    let sender = Sender::connect(broker).await?;
-    let sent = sender.send(job, None).await;
+    let sender = send::connect(broker).await?;
+    let sent = sender.send(job.message(sender.names(), None)).await;
     sender.close().await;
     sent?;
     output::line(&job.id.to_string())?;

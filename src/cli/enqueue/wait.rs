@@ -5,10 +5,11 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::super::output::{self, Screen};
+use super::super::progress::{Bar, Spinner};
+use super::super::sender::Sender;
 use super::Setup;
 use super::job::NewJob;
-use super::progress::{Bar, Spinner};
-use super::send::{Sender, open_inbox};
+use super::send::{connect, open_inbox};
 use crate::broker::{Letter, ReplyInbox};
 use crate::clock::Deadline;
 use crate::config::BrokerConfig;
@@ -24,7 +25,7 @@ struct Answer {
 
 /// Sends one job and prints its reply.
 pub(super) async fn send(job: &NewJob, setup: &Setup, json: bool) -> anyhow::Result<ExitCode> {
-    let sender = Sender::connect(&setup.broker).await?;
+    let sender = connect(&setup.broker).await?;
     let answered = Box::pin(ask(job, &sender, setup)).await;
     sender.close().await;
     let Answer { result, json: text } = answered?;
@@ -55,7 +56,8 @@ pub(super) async fn send(job: &NewJob, setup: &Setup, json: bool) -> anyhow::Res
 
 async fn ask(job: &NewJob, sender: &Sender, setup: &Setup) -> anyhow::Result<Answer> {
     let mut inbox = inbox_with_events(job.id, &setup.broker).await?;
-    sender.send(job, Some(inbox.name())).await?;
+    let message = job.message(sender.names(), Some(inbox.name()));
+    sender.send(message).await?;
     let spinner = Spinner::new(&format!("job {} is sent", job.id));
     let waited = wait(&mut inbox, job.id, &spinner, setup.timeout).await;
     spinner.end();
