@@ -329,15 +329,15 @@ DECLARE
     stored record;
 BEGIN
     IF size > 16777216 THEN
-        RAISE EXCEPTION USING ERRCODE = 'CW003',
+        RAISE EXCEPTION USING ERRCODE = 'JB003',
             MESSAGE = format('job_too_large: the job has %s bytes; at most 16777216 are taken', size);
     ELSIF jsonb_typeof(asked -> 'version') = 'number' AND asked ->> 'version' ~ '^[0-9]+$' AND asked -> 'version' <> '1' THEN
-        RAISE EXCEPTION USING ERRCODE = 'CW002', MESSAGE = format('unsupported_version: /version: '
+        RAISE EXCEPTION USING ERRCODE = 'JB002', MESSAGE = format('unsupported_version: /version: '
             'expected 1, the one version that is known here, got %s', left(asked ->> 'version', 60));
     END IF;
     failure := chat.check_job(asked);
     IF failure IS NOT NULL THEN
-        RAISE EXCEPTION USING ERRCODE = 'CW001', MESSAGE = 'invalid_job: ' || failure,
+        RAISE EXCEPTION USING ERRCODE = 'JB001', MESSAGE = 'invalid_job: ' || failure,
             HINT = 'What a job is made of: chat-worker schema job';
     END IF;
     new_id := coalesce(replace(asked ->> 'job_id', 'urn:uuid:', '')::uuid, chat.uuid_v7());
@@ -371,16 +371,16 @@ BEGIN
 
     SELECT j.conversation_id, j.request::text::jsonb AS request INTO stored FROM chat.jobs AS j WHERE j.id = new_id;
     IF NOT FOUND THEN
-        RAISE EXCEPTION USING ERRCODE = 'CW005',
+        RAISE EXCEPTION USING ERRCODE = 'JB005',
             MESSAGE = 'conversation_forbidden: the conversation belongs to another user';
     ELSIF stored.conversation_id <> new_conversation OR chat.job_content(stored.request) <> chat.job_content(asked) THEN
-        RAISE EXCEPTION USING ERRCODE = 'CW004',
+        RAISE EXCEPTION USING ERRCODE = 'JB004',
             MESSAGE = 'job_id_conflict: this job_id was used before with other content';
     END IF;
     RETURN new_id;
 END;
 $$;
-COMMENT ON FUNCTION chat.enqueue IS 'Stores a job, in the shape of the job message, inside the caller''s transaction; a worker takes it up within a second of the commit. Returns its id: that of the job, else a fresh one. The same job again changes nothing. At most 16 MiB are taken: the workers'' CHAT_MAX_JOB_BYTES is not known here. SQLSTATEs: CW001 invalid_job, CW002 unsupported_version, CW003 job_too_large, CW004 job_id_conflict, CW005 conversation_forbidden; the text begins with the code and, where a field is wrong, its JSON pointer';
+COMMENT ON FUNCTION chat.enqueue IS 'Stores a job, in the shape of the job message, inside the caller''s transaction; a worker takes it up within a second of the commit. Returns its id: that of the job, else a fresh one. The same job again changes nothing. At most 16 MiB are taken: the workers'' CHAT_MAX_JOB_BYTES is not known here. SQLSTATEs: JB001 invalid_job, JB002 unsupported_version, JB003 job_too_large, JB004 job_id_conflict, JB005 conversation_forbidden; the text begins with the code and, where a field is wrong, its JSON pointer';
 COMMENT ON COLUMN chat.jobs.enqueued_at IS 'The message''s own timestamp; of chat.enqueue, when the producer''s transaction began';
 
 REVOKE ALL ON FUNCTION

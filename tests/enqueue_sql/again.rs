@@ -35,7 +35,7 @@ async fn the_same_job_again_changes_nothing_however_it_is_written() {
                 "conversation_id": Uuid::now_v7()}))),
         ] {
             let said = ground.enqueue(&other).await.unwrap_err();
-            assert_eq!(said, "CW004 job_id_conflict: this job_id was used before with other content");
+            assert_eq!(said, "JB004 job_id_conflict: this job_id was used before with other content");
         }
         assert_eq!(ground.stored(id).await, before);
         assert_eq!((ground.count("jobs").await, ground.count("conversations").await), (1, 1));
@@ -67,7 +67,7 @@ async fn a_job_that_came_over_the_broker_is_known() {
         .unwrap();
         let same = |text: &str| with(json!({"job_id": id, "messages": [{"role": "user", "content": text}]}));
         // What came as NUL is no text that SQL can say.
-        assert!(ground.enqueue(&same("␛ ␛0000")).await.unwrap_err().starts_with("CW004"));
+        assert!(ground.enqueue(&same("␛ ␛0000")).await.unwrap_err().starts_with("JB004"));
         sqlx::query("UPDATE chat.jobs SET request = replace(request::text, ' ␛0000', '')::json")
             .execute(&ground.pool)
             .await
@@ -90,7 +90,7 @@ async fn a_conversation_goes_on_for_its_user_and_for_nobody_else() {
         let said = ground.enqueue(&foreign).await.unwrap_err();
         assert_eq!(
             said,
-            "CW005 conversation_forbidden: the conversation belongs to another user"
+            "JB005 conversation_forbidden: the conversation belongs to another user"
         );
         assert_eq!(
             (
@@ -159,7 +159,7 @@ async fn one_id_in_two_conversations_at_once_is_a_conflict_and_leaves_no_convers
         let (second, ended) = tokio::join!(enqueue(&ground.pool, &other), ends);
         ended.unwrap();
         assert!(
-            second.as_ref().is_err_and(|said| said.starts_with("CW004")),
+            second.as_ref().is_err_and(|said| said.starts_with("JB004")),
             "{second:?}"
         );
         assert_eq!(

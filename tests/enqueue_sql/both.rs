@@ -17,7 +17,7 @@ async fn a_bad_job_is_refused_by_the_pointer_to_its_field_as_a_worker_would() {
     Ground::run(async |ground| {
         for (pointer, job) in bad_jobs() {
             let said = ground.enqueue(&job).await.expect_err(&job.to_string());
-            let start = format!("CW001 invalid_job: {pointer}: ");
+            let start = format!("JB001 invalid_job: {pointer}: ");
             assert!(said.starts_with(&start), "{job}: {said}");
             assert!(said.len() < 400, "{said}");
             let body = job.to_string();
@@ -134,12 +134,12 @@ async fn another_version_and_a_job_that_is_too_large_have_codes_of_their_own() {
             .await;
         let said = said.unwrap_err();
         assert!(
-            said.starts_with("CW002 unsupported_version: /version: "),
+            said.starts_with("JB002 unsupported_version: /version: "),
             "{said}"
         );
         let large = saying(json!({"role": "user", "content": "x".repeat(16 << 20)}));
         let said = ground.enqueue(&large).await.unwrap_err();
-        assert!(said.starts_with("CW003 job_too_large: "), "{said}");
+        assert!(said.starts_with("JB003 job_too_large: "), "{said}");
         let none: Result<Uuid, _> = sqlx::query_scalar("SELECT chat.enqueue(NULL)")
             .fetch_one(&ground.pool)
             .await;
@@ -167,7 +167,7 @@ async fn a_number_that_no_worker_can_read_is_refused() {
             );
             let said = enqueue(&ground.pool, &body).await.unwrap_err();
             assert!(
-                said.starts_with(&format!("CW001 invalid_job: {pointer}: ")),
+                said.starts_with(&format!("JB001 invalid_job: {pointer}: ")),
                 "{said}"
             );
             wire::decode(body.as_bytes(), LIMIT).unwrap_err();

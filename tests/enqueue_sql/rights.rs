@@ -122,11 +122,11 @@ async fn every_function_has_a_comment_and_that_of_enqueue_lists_its_codes() {
             .await
             .unwrap();
         for code in [
-            "CW001 invalid_job",
-            "CW002 unsupported_version",
-            "CW003 job_too_large",
-            "CW004 job_id_conflict",
-            "CW005 conversation_forbidden",
+            "JB001 invalid_job",
+            "JB002 unsupported_version",
+            "JB003 job_too_large",
+            "JB004 job_id_conflict",
+            "JB005 conversation_forbidden",
         ] {
             assert!(comment.contains(code), "{code}");
         }
