@@ -103,7 +103,7 @@ impl Store {
 /// begins with the code.
 fn refusal(error: &sqlx::Error) -> Option<Failure> {
     let error = error.as_database_error()?;
-    if !error.code()?.starts_with("CW") {
+    if !error.code()?.starts_with("JB") {
         return None;
     }
     let (code, text) = error.message().split_once(": ")?;
