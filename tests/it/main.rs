@@ -18,6 +18,7 @@ mod load;
 mod model_errors;
 mod order;
 mod reply_to;
+mod retries;
 mod scenario;
 mod strangers;
 mod tools;
