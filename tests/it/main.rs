@@ -10,6 +10,8 @@
 )]
 
 mod answers;
+mod busy;
+mod cancel;
 mod duplicates;
 mod escapes;
 mod hostile_input;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Program, Properties, Received, Scenario, lock, soon};
+use super::{Broker, Program, Properties, Received, Scenario, lock, soon};
 
 impl Scenario {
     /// Does a statement by which somebody else, or the passing of time, changes rows.
@@ -19,6 +19,11 @@ impl Scenario {
             "UPDATE chat.jobs SET due_at = now() WHERE id = '{id}'"
         ))
         .await;
+    }
+
+    /// Another connection to the broker.
+    pub(crate) async fn another_line(&self) -> Broker {
+        Broker::connect(self.setup.prefix()).await
     }
 
     /// Publishes a control message, whatever it is.
