@@ -226,7 +226,7 @@ impl Store {
                 UPDATE chat.jobs AS j SET cancel_requested_at = now(), cancel_reason = c.reason
                 FROM chat.cancel_requests AS c
                 WHERE j.id = c.job_id AND j.finished_at IS NULL AND j.cancel_requested_at IS NULL
-                  AND coalesce(c.user_id = j.user_id, true)
+                  AND c.user_id IN ('', j.user_id) AND c.requested_at > now() - interval '24 h'
                 RETURNING j.id
             )
             SELECT pg_notify('chat_worker', 'cancel ' || id) FROM applied

@@ -10,6 +10,8 @@
 )]
 
 mod answers;
+mod busy;
+mod cancel;
 mod duplicates;
 mod escapes;
 mod hostile_input;
@@ -18,6 +20,7 @@ mod load;
 mod model_errors;
 mod order;
 mod reply_to;
+mod retries;
 mod scenario;
 mod strangers;
 mod tools;
