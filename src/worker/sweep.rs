@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Worker;
 use super::outgoing;
+use crate::crash::{self, Act};
 use crate::store::{Next, StoreError};
 
 const TICK: Duration = Duration::from_secs(1);
@@ -111,8 +112,9 @@ impl Sweep {
         stream::iter(jobs)
             .for_each_concurrent(AT_ONCE, async |next| {
                 let message = outgoing::wake_up(worker.broker.names(), next);
+                crash::before(Act::PublishWakeUp);
                 match timeout(WAKING, worker.publisher.publish(message)).await {
-                    Ok(Ok(())) => {}
+                    Ok(Ok(())) => crash::after(Act::PublishWakeUp),
                     Ok(Err(error)) => {
                         tracing::warn!(job.id = %next.job_id, %error, "a wake-up got lost; it is sent again later");
                     }
