@@ -50,6 +50,7 @@
 //! | [`clock`] | time as a value |
 //! | [`chat`] | messages, tool calls, outcomes, answers, in no provider's types |
 //! | [`escape`] | the one escape for text that Postgres refuses |
+//! | [`crash`] | the boundaries at which tests end the process; empty without the feature `failpoints` |
 //! | [`config`] | settings, read once and checked all together |
 //! | [`wire`] | the messages on the broker, strict and versioned, and their JSON Schemas |
 //! | [`conversation`] | the pure machine: entries fold into a state, the state says what is next |
@@ -84,6 +85,7 @@
 pub mod chat;
 pub mod clock;
 pub mod config;
+pub mod crash;
 pub mod escape;
 pub mod fault;
 pub mod ids;

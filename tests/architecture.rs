@@ -11,6 +11,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use chat_worker::crash::Act;
 use syn::buffer::{Cursor, TokenBuffer};
 use syn::visit::Visit;
 
@@ -21,6 +22,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("chat", &[]),
     ("escape", &[]),
+    ("crash", &[]),
     ("config", LEAVES),
     ("wire", LEAVES),
     (
@@ -29,7 +31,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "broker",
-        &["ids", "fault", "clock", "chat", "escape", "config"],
+        &["ids", "fault", "clock", "chat", "escape", "crash", "config"],
     ),
     (
         "store",
@@ -39,6 +41,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "clock",
             "chat",
             "escape",
+            "crash",
             "config",
             "wire",
             "conversation",
@@ -46,11 +49,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "model",
-        &["ids", "fault", "clock", "chat", "escape", "config"],
+        &["ids", "fault", "clock", "chat", "escape", "crash", "config"],
     ),
     (
         "tools",
-        &["ids", "fault", "clock", "chat", "escape", "config"],
+        &["ids", "fault", "clock", "chat", "escape", "crash", "config"],
     ),
     (
         "runner",
@@ -76,6 +79,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "clock",
             "chat",
             "escape",
+            "crash",
             "config",
             "wire",
             "conversation",
@@ -115,6 +119,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "clock",
             "chat",
             "escape",
+            "crash",
             "config",
             "wire",
             "conversation",
@@ -150,6 +155,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("indicatif", &["cli"]),
     ("console", &["cli"]),
     ("dotenvy", &["main", "cli", "app"]),
+    ("fail", &["crash"]),
     ("tracing_subscriber", &["telemetry", "config::telemetry"]),
 ];
 
@@ -213,6 +219,25 @@ fn the_arrows_point_up_and_adapters_do_not_know_each_other() {
                 !acquainted,
                 "the adapters {room} and {target} do not know each other"
             );
+        }
+    }
+}
+
+#[test]
+fn both_sides_of_every_act_are_marked_where_it_is_done() {
+    let code: String = sources("src").into_iter().map(|(_, text)| text).collect();
+    // However the formatter breaks the lines.
+    let code: String = code.split_whitespace().collect();
+    for act in Act::ALL {
+        for side in ["before", "after"] {
+            let marks = [
+                format!("crash::{side}(Act::{act:?})"),
+                // Both of these mark both sides of what they are told.
+                format!("commit(tx,Act::{act:?})"),
+                format!("errand(Act::{act:?},"),
+            ];
+            let marked = marks.iter().any(|mark| code.contains(mark));
+            assert!(marked, "nothing says {}", marks[0]);
         }
     }
 }

@@ -4,7 +4,8 @@ use super::claim_rules::Closing;
 use super::finish::{Next, queue_next_turn};
 use super::outbox::StoredResult;
 use super::record::Run;
-use super::{Store, StoreError};
+use super::{Store, StoreError, commit};
+use crate::crash::Act;
 use crate::fault::{ErrorCode, Failure};
 use crate::ids::{ConversationId, JobId};
 
@@ -115,7 +116,7 @@ impl Store {
             overdue()
         };
         let closed = close(&mut tx, job, ConversationId(conversation), failure).await?;
-        tx.commit().await?;
+        commit(tx, Act::Close).await?;
         Ok(Some(closed))
     }
 }
@@ -152,7 +153,7 @@ impl Store {
             return Ok(None);
         }
         let closed = close(&mut tx, run.job_id, run.conversation_id, failure).await?;
-        tx.commit().await?;
+        commit(tx, Act::Close).await?;
         Ok(Some(closed))
     }
 }

@@ -3,6 +3,7 @@ use sqlx::PgConnection;
 
 use super::{Store, StoreError};
 use crate::chat::{Answer, ToolOutcome, Usage};
+use crate::crash::{self, Act};
 use crate::escape::{armour, armour_text, is_too_deep};
 use crate::fault::Failure;
 use crate::ids::{ConversationId, JobId, WorkerId};
@@ -133,8 +134,10 @@ impl Store {
             ending: None,
             locks_conversation: false,
         };
+        crash::before(Act::Append);
         // Boxed like every call of it: its room is needed for a moment, a run's future for an hour.
         let row = Box::pin(record(&mut connection, run, &entry)).await?;
+        crash::after(Act::Append);
         Ok(if row.owned {
             Written::Stored
         } else {

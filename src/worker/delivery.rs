@@ -7,6 +7,7 @@ use super::outgoing::{self, Original};
 use super::reading::{Letter, sent_at, traceparent_of};
 use super::refusal::not_here;
 use crate::broker::Delivery;
+use crate::crash::Act;
 use crate::escape::armour_text;
 use crate::fault::{ErrorCode, Failure};
 use crate::ids::{ConversationId, JobId};
@@ -212,7 +213,10 @@ impl Worker {
             Taken::Closed(closed) => Box::pin(self.closed(*closed)).await,
             Taken::Finished(stored) => Box::pin(self.publish_result(&stored)).await,
             Taken::Queued(next) => {
-                self.errand(outgoing::wake_up(self.0.broker.names(), next));
+                self.errand(
+                    Act::PublishWakeUp,
+                    outgoing::wake_up(self.0.broker.names(), next),
+                );
             }
             Taken::Settled => {}
         }

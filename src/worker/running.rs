@@ -6,6 +6,7 @@ use futures_util::FutureExt as _;
 use super::Worker;
 use super::in_hand::Held;
 use super::outgoing::{self, Original};
+use crate::crash::Act;
 use crate::fault::{ErrorCode, Failure, Fault};
 use crate::ids::UserId;
 use crate::runner::{Ended, JobInHand, Ran, Settlement, insisting, settle};
@@ -181,7 +182,10 @@ impl Worker {
                 self.ended(result, next, original).await;
             }
             Ran::Parked => {}
-            Ran::GivenBack(next) => self.errand(outgoing::wake_up(self.0.broker.names(), next)),
+            Ran::GivenBack(next) => self.errand(
+                Act::PublishWakeUp,
+                outgoing::wake_up(self.0.broker.names(), next),
+            ),
             Ran::Fenced => tracing::info!(job.id = %job_id, "another worker has this job now"),
         }
     }
@@ -200,7 +204,10 @@ impl Worker {
     /// What follows the end of a job: the next turn's wake-up, its dead letter, its result.
     async fn ended(&self, stored: StoredResult, next: Option<Next>, original: Original) {
         if let Some(next) = next {
-            self.errand(outgoing::wake_up(self.0.broker.names(), next));
+            self.errand(
+                Act::PublishWakeUp,
+                outgoing::wake_up(self.0.broker.names(), next),
+            );
         }
         if let Some(error) = stored
             .result
@@ -211,9 +218,8 @@ impl Worker {
             let failure = Failure::new(error.code, error.message.clone());
             tracing::info!(job.id = %stored.result.job_id, error.code = %failure.code, "a job failed");
             let (names, attempts) = (self.0.broker.names(), stored.result.attempt);
-            self.errand(outgoing::dead_letter(
-                names, &original, &failure, attempts, self.0.id,
-            ));
+            let copy = outgoing::dead_letter(names, &original, &failure, attempts, self.0.id);
+            self.errand(Act::PublishDeadLetter, copy);
         }
         self.publish_result(&stored).await;
     }
