@@ -21,6 +21,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("chat", &[]),
     ("escape", &[]),
+    ("meter", &[]),
     ("config", LEAVES),
     ("wire", LEAVES),
     (
@@ -29,7 +30,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "broker",
-        &["ids", "fault", "clock", "chat", "escape", "config"],
+        &["ids", "fault", "clock", "chat", "escape", "meter", "config"],
     ),
     (
         "store",
@@ -46,11 +47,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "model",
-        &["ids", "fault", "clock", "chat", "escape", "config"],
+        &["ids", "fault", "clock", "chat", "escape", "meter", "config"],
     ),
     (
         "tools",
-        &["ids", "fault", "clock", "chat", "escape", "config"],
+        &["ids", "fault", "clock", "chat", "escape", "meter", "config"],
     ),
     (
         "runner",
@@ -60,6 +61,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "clock",
             "chat",
             "escape",
+            "meter",
             "config",
             "wire",
             "conversation",
@@ -76,6 +78,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "clock",
             "chat",
             "escape",
+            "meter",
             "config",
             "wire",
             "conversation",
@@ -86,7 +89,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "runner",
         ],
     ),
-    ("telemetry", &["config"]),
+    ("telemetry", &["meter", "config"]),
     (
         "app",
         &[
@@ -147,6 +150,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("anyhow", &["app", "cli", "main"]),
     ("axum", &["worker"]),
     ("clap", &["config", "cli", "main", "app"]),
+    ("metrics", &["meter"]),
+    ("metrics_exporter_prometheus", &["telemetry"]),
     ("indicatif", &["cli"]),
     ("console", &["cli"]),
     ("dotenvy", &["main", "cli", "app"]),
