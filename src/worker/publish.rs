@@ -5,7 +5,8 @@ use super::outgoing::{self, Kind};
 use crate::broker::{Address, Outgoing, PublishError};
 use crate::escape::disarm_text;
 use crate::fault::Fault;
-use crate::store::StoredResult;
+use crate::meter;
+use crate::store::{Next, StoredResult};
 
 /// Names under which the broker keeps the requesters of direct reply-to.
 const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to.";
@@ -115,6 +116,12 @@ impl Worker {
         } else {
             Way::Inbox(name)
         }
+    }
+
+    /// Sends the wake-up of a job that is marked, on the side.
+    pub(super) fn wake(&self, next: Next) {
+        meter::dispatched();
+        self.errand(outgoing::wake_up(self.0.broker.names(), next));
     }
 
     /// Publishes on the side: what is published waits for nobody's slot. A wake-up or the copy of a
