@@ -40,8 +40,10 @@ impl Bar {
 
     /// Takes it off the screen; how many are done.
     pub(super) fn end(&self) -> u64 {
+        // To finish a bar fills it.
+        let done = self.0.position();
         self.0.finish_and_clear();
-        self.0.position()
+        done
     }
 }
 

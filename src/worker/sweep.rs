@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const AT_ONCE: usize = 64;
 /// A wake-up that is not confirmed by then is sent again.
 const WAKING: Duration = Duration::from_secs(10);
-/// So much later than its hour a death is looked for: timers are early at times.
+/// So much later than its moment a thing is looked for: timers are early at times.
 const MARGIN: Duration = Duration::from_millis(20);
 
 /// Finds what is due and dispatches it: marked first, woken then.
@@ -90,9 +90,6 @@ impl Sweep {
                 tracing::warn!(jobs = orphans.len(), "jobs of dead workers go to others");
             }
             self.wake(orphans).await?;
-            if let Some(death) = store.next_death().await? {
-                wait = wait.min(death + MARGIN);
-            }
         }
         self.close_over().await?;
         if self.worker.0.broker.health().publishing {
@@ -108,6 +105,9 @@ impl Sweep {
             let stranded = store.dispatch_stranded(BATCH).await?;
             self.wake(stranded).await?;
             store.apply_kept_cancels().await?;
+        }
+        if let Some(moment) = store.next_moment().await? {
+            wait = wait.min(moment + MARGIN);
         }
         Ok(wait)
     }

@@ -3,6 +3,7 @@ use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -13,7 +14,8 @@ use super::super::progress::Bar;
 use super::super::sender::Sender;
 use super::job::NewJob;
 use super::send::{connect, open_inbox};
-use super::{Setup, wait};
+use super::wait;
+use crate::config::BrokerConfig;
 use crate::ids::JobId;
 use crate::wire;
 
@@ -88,13 +90,16 @@ fn parse(content: &[u8], max_bytes: usize) -> (Vec<NewJob>, Vec<(usize, String)>
     (jobs, bad)
 }
 
-/// Sends the jobs, and waits for their results if `wait`.
-pub(super) async fn send(jobs: Vec<NewJob>, setup: &Setup, wait: bool) -> anyhow::Result<ExitCode> {
-    let sender = connect(&setup.broker).await?;
-    let sent = if wait {
-        Box::pin(send_and_wait(&jobs, &sender, setup)).await
-    } else {
-        send_all(&jobs, &sender, None).await
+/// Sends the jobs, and waits for their results if `wait` says how long for the next one.
+pub(super) async fn send(
+    jobs: Vec<NewJob>,
+    broker: &BrokerConfig,
+    wait: Option<Duration>,
+) -> anyhow::Result<ExitCode> {
+    let sender = connect(broker).await?;
+    let sent = match wait {
+        Some(limit) => Box::pin(send_and_wait(&jobs, &sender, broker, limit)).await,
+        None => send_all(&jobs, &sender, None).await,
     };
     sender.close().await;
     sent
@@ -143,20 +148,17 @@ async fn send_all(
 async fn send_and_wait(
     jobs: &[NewJob],
     sender: &Sender,
-    setup: &Setup,
+    broker: &BrokerConfig,
+    limit: Duration,
 ) -> anyhow::Result<ExitCode> {
-    let mut inbox = open_inbox(&setup.broker).await?;
+    let mut inbox = open_inbox(broker).await?;
     let reply_to = inbox.name().to_owned();
     let open: HashSet<JobId> = jobs.iter().map(|job| job.id).collect();
     let (_, failed) = futures_util::future::try_join(
         send_all(jobs, sender, Some(&reply_to)),
-        wait::collect(&mut inbox, open, setup.timeout),
+        wait::collect(&mut inbox, open, limit),
     )
     .await?;
     inbox.close().await;
-    output::say(&format!(
-        "{} results, {failed} of jobs that failed",
-        jobs.len()
-    ));
-    Ok(ExitCode::from(u8::from(failed > 0)))
+    Ok(wait::sum_up(jobs.len(), failed))
 }
