@@ -64,6 +64,7 @@ impl Sweep {
                     TICK
                 }
                 Err(_elapsed) => {
+                    meter::sweeping(false);
                     tracing::warn!("a sweep took too long; the next one goes on");
                     TICK
                 }
