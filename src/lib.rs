@@ -51,6 +51,7 @@
 //! | [`chat`] | messages, tool calls, outcomes, answers, in no provider's types |
 //! | [`escape`] | the one escape for text that Postgres refuses |
 //! | [`crash`] | the boundaries at which tests end the process; empty without the feature `failpoints` |
+//! | [`meter`] | what is counted and timed, under which names |
 //! | [`config`] | settings, read once and checked all together |
 //! | [`wire`] | the messages on the broker, strict and versioned, and their JSON Schemas |
 //! | [`conversation`] | the pure machine: entries fold into a state, the state says what is next |
@@ -60,7 +61,7 @@
 //! | [`tools`] | adapter: tool servers as pools of child processes, catalogue, calls |
 //! | [`runner`] | drives one job: step, do, store, repeat |
 //! | [`worker`] | one process: take, decide, publish, sweep, presence, drain, health |
-//! | [`telemetry`] | logs |
+//! | [`telemetry`] | logs; keeps the figures and shows them |
 //! | [`app`] | composition of a worker |
 //! | [`cli`] | the commands |
 //!
@@ -78,6 +79,7 @@
 //! - No decision from how long a job runs, and no clock but the database's in who is alive.
 //! - No acknowledgement before the commit that it speaks of; no result counted as sent before its
 //!   confirm.
+//! - No label of a figure that a producer, a model or a tool can make up ([`meter`]).
 //! - No prompt, argument, result or body in logs; no secret in errors or `Debug` output
 //!   ([`config::Secret`]).
 //! - No `unsafe`, no panic in production code, no lint that is allowed without a reason.
@@ -89,6 +91,7 @@ pub mod crash;
 pub mod escape;
 pub mod fault;
 pub mod ids;
+pub mod meter;
 
 pub mod app;
 pub mod broker;

@@ -291,6 +291,7 @@ impl Claim<'_> {
             received_at: row.received_at,
             started_at: row.started_at,
             failures: u32::try_from(row.failures).unwrap_or_default(),
+            took_over,
             traceparent: row.traceparent,
             request: Some(row.request),
             entries,

@@ -5,6 +5,7 @@
 //! order everywhere: the conversation's row, then the job's. Knows nothing of the broker, the
 //! model or the tools. May import the leaves, `config`, `wire` and `conversation`.
 
+mod backlog;
 mod buried;
 mod cancel;
 mod claim;
@@ -34,6 +35,7 @@ use sqlx::{ConnectOptions as _, Postgres, Transaction};
 use crate::config::StoreConfig;
 use crate::crash::{self, Act};
 
+pub use backlog::Unfinished;
 pub use buried::{BuriedCount, BuriedFilter, BuriedHead, BuriedLetter, BuriedPlace};
 pub use cancel::Cancelled;
 pub use claim::{Claimant, Claimed, ClaimedJob, NewJob, Wants};

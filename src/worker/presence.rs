@@ -74,6 +74,7 @@ impl Presence {
     /// Keeps a session until `stop`, then signs off.
     pub(super) async fn keep(mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
+            self.worker.0.loops.heartbeat.turned();
             let id = self.worker.0.id;
             match timeout(PATIENCE, self.worker.0.store.open_session(id)).await {
                 Ok(Ok(session)) => {
@@ -108,6 +109,7 @@ impl Presence {
         let mut ticks = interval(BEAT);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            self.worker.0.loops.heartbeat.turned();
             let is_over = self.truce_until.is_none_or(|until| until <= Instant::now());
             self.worker.0.judgement.set(true, is_over);
             tokio::select! {

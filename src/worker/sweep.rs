@@ -10,6 +10,7 @@ use super::Worker;
 use super::outgoing;
 use crate::crash::{self, Act};
 use crate::ids::JobId;
+use crate::meter;
 use crate::store::{Next, StoreError};
 
 const TICK: Duration = Duration::from_secs(1);
@@ -59,15 +60,17 @@ impl Sweep {
             wait = match timeout(PATIENCE, self.step()).await {
                 Ok(Ok(next)) => next,
                 Ok(Err(error)) => {
+                    meter::sweeping(false);
                     tracing::warn!(%error, "a sweep failed; the next one goes on");
                     TICK
                 }
                 Err(_elapsed) => {
+                    meter::sweeping(false);
                     tracing::warn!("a sweep took too long; the next one goes on");
                     TICK
                 }
             };
-            self.worker.0.swept.stored(Instant::now());
+            self.worker.0.loops.sweep.turned();
         }
     }
 
@@ -75,12 +78,16 @@ impl Sweep {
     async fn step(&mut self) -> Result<Duration, StoreError> {
         let worker = &self.worker.0;
         let store = &worker.store;
-        if !store.stand_for_sweeper(worker.id).await? {
+        let is_sweeper = store.stand_for_sweeper(worker.id).await?;
+        meter::sweeping(is_sweeper);
+        worker.loops.database.answered(Instant::now());
+        if !is_sweeper {
             return Ok(TICK);
         }
         let mut wait = TICK;
         if worker.judgement.may_judge() {
             let orphans = store.take_from_the_dead(BATCH).await?;
+            meter::took_over("sweep", orphans.len());
             if !orphans.is_empty() {
                 tracing::warn!(jobs = orphans.len(), "jobs of dead workers go to others");
             }
@@ -125,6 +132,7 @@ impl Sweep {
     async fn wake_one(&self, next: Next) -> Option<JobId> {
         let worker = &self.worker.0;
         let message = outgoing::wake_up(worker.broker.names(), next);
+        meter::dispatched();
         crash::before(Act::PublishWakeUp);
         let error = match timeout(WAKING, worker.publisher.publish(message)).await {
             Ok(Ok(())) => {

@@ -17,6 +17,7 @@ mod escapes;
 mod hostile_input;
 mod lifecycle;
 mod load;
+mod metrics;
 mod model_errors;
 mod order;
 mod reply_to;
