@@ -25,6 +25,13 @@ mod tools;
 #[path = "../packages/npm.rs"]
 mod npm;
 
+/// The variables that say where the services are.
+mod services {
+    pub(crate) const BROKER: &str = "AMQP_URL";
+    pub(crate) const DATABASE: &str = "DATABASE_URL";
+    pub(crate) const NEEDS: &str = "needs RabbitMQ and PostgreSQL: run `cargo xtask test`, or `eval \"$(cargo xtask env)\"` after `cargo xtask up`";
+}
+
 /// The scripted model of the demonstrations.
 #[expect(dead_code, reason = "the program uses the rest of it")]
 #[path = "../../examples/stub_model/server.rs"]
