@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::model::Model;
-use crate::runner::Runner;
+use crate::runner::{Pulse, Runner};
 use crate::tools::Toolbox;
 use crate::worker::{Parts, Worker};
 
@@ -79,6 +79,7 @@ async fn serve(
         clock: Arc::clone(&clock),
         jobs: Arc::new(config.jobs.clone()),
         model_result_bytes: config.tools.model_result_bytes,
+        pulse: Pulse::default(),
     };
     let drain = config.worker.drain;
     let parts = Parts {
@@ -92,6 +93,7 @@ async fn serve(
     tracing::info!(worker.id = %worker.id(), http = %address, "the worker takes jobs");
     tasks.spawn(worker.clone().serve_health(listener, stop.clone()));
     let (runs, abandon) = (TaskTracker::new(), CancellationToken::new());
+    worker.start(&runs, tasks, stop);
     worker.take_in(&runs, signals.token(), &abandon).await;
     tracing::info!(jobs = runs.len(), "stopping: running jobs may end");
     worker.drain(&runs, drain, &abandon).await;

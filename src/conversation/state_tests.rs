@@ -74,7 +74,9 @@ fn positions(step: &Step) -> Vec<u32> {
 fn reason(step: &Step) -> Option<FinishReason> {
     match step {
         Step::Finish(Outcome::Completed { reason, .. }) => Some(*reason),
-        Step::Finish(Outcome::Failed(_)) | Step::AskModel(_) | Step::CallTools(_) => None,
+        Step::Finish(Outcome::Failed(_) | Outcome::Cancelled(_))
+        | Step::AskModel(_)
+        | Step::CallTools(_) => None,
     }
 }
 

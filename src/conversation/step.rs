@@ -47,6 +47,8 @@ pub enum Outcome {
     },
     /// With an error.
     Failed(Failure),
+    /// Because somebody called it off.
+    Cancelled(Failure),
 }
 
 impl Outcome {

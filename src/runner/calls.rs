@@ -1,15 +1,17 @@
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use tokio::time::Instant;
 
-use super::run::{JobInHand, Runner};
+use super::run::{Flow, JobInHand, Progress, Ran, Runner};
 use crate::chat::{OutcomeStatus, ToolOutcome};
 use crate::clock::Deadline;
-use crate::conversation::PendingCall;
+use crate::conversation::{Entry, Outcome, PendingCall};
 use crate::escape::armour_text;
 use crate::fault::{ErrorCode, Failure};
-use crate::store::{NewResult, RouteOf};
-use crate::tools::{CallMeta, Invocation, Offer, RetryClass};
+use crate::store::{NewResult, RouteOf, StoreError, Written};
+use crate::tools::{CallMeta, Invocation, Offer, RetryClass, Route};
 
 /// Calls of one answer that run at the same time.
 const AT_ONCE: usize = 16;
@@ -17,55 +19,72 @@ const AT_ONCE: usize = 16;
 /// stored with it: to lose them costs less than the commit.
 const CHEAP: Duration = Duration::from_millis(250);
 
-/// What came of the calls of an answer.
-pub(super) struct Called {
-    pub(super) results: Vec<NewResult>,
-    /// Whether they may be stored with the next entry instead of at once.
-    pub(super) may_wait: bool,
-}
+/// Results that are there while other calls go on are stored after this long: a tool that is slow
+/// must not put what others did at risk.
+const GATHER: Duration = Duration::from_millis(100);
 
 impl Runner {
-    /// Makes the calls together; their results come in the order of the calls.
+    /// Makes the calls together and stores what they come to. A run that is to stop leaves the
+    /// calls that are under way; what has come back is kept.
     ///
     /// # Errors
-    /// A call was interrupted whose tool is configured to fail the job then.
+    /// The database refuses for good.
     pub(super) async fn call_tools(
         &self,
         job: &JobInHand,
         offer: &Offer,
         calls: &[PendingCall],
-        iteration: u32,
-    ) -> Result<Called, Failure> {
-        let class =
-            |call: &PendingCall| offer.find(&call.call.name).map(crate::tools::Route::retry);
-        if let Some(call) = calls
-            .iter()
-            .find(|call| call.interrupted && class(call) == Some(RetryClass::Fail))
-        {
-            return Err(Failure::new(
-                ErrorCode::ToolsUnavailable,
-                format!(
-                    "the call of tool {:?} was under way when its worker died, its outcome is unknown, and its server is configured with on_interrupt=fail",
-                    call.call.name
-                ),
-            ));
+        mut progress: Progress,
+    ) -> Result<Flow, StoreError> {
+        if let Some(failure) = forbidden_repeat(offer, calls) {
+            let failed = self.finish(job, progress, None, Outcome::Failed(failure));
+            return Ok(Flow::Over(Box::pin(failed).await?));
         }
-        let started = tokio::time::Instant::now();
-        let mut results = Vec::with_capacity(calls.len());
-        for together in calls.chunks(AT_ONCE) {
-            let calls = together
-                .iter()
-                .map(|call| self.call_tool(job, offer, call, iteration));
-            results.extend(join_all(calls).await);
+        let iteration = progress.conversation.iterations();
+        let started = Instant::now();
+        // Made before they are polled: a stream that maps over borrowed calls is not `Send`.
+        let calling: Vec<_> = calls
+            .iter()
+            .map(|call| self.call_tool(job, offer, call, iteration))
+            .collect();
+        let mut running = stream::iter(calling).buffer_unordered(AT_ONCE);
+        // Results of the entry before may be waiting too; these gather from their own first.
+        let mut store_at = None;
+        loop {
+            let due = async {
+                match store_at {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let returned = tokio::select! {
+                biased;
+                () = job.leash.wait() => return Ok(Flow::GoOn(progress)),
+                returned = running.next() => returned,
+                () = due => {
+                    store_at = None;
+                    if Box::pin(self.append(job, &mut progress, None)).await? == Written::Fenced {
+                        return Ok(Flow::Over(Ran::Fenced));
+                    }
+                    continue;
+                }
+            };
+            let Some(result) = returned else { break };
+            let (position, outcome) = (result.position, result.outcome.clone());
+            progress = progress.after(job, Entry::Returned { position, outcome })?;
+            progress.unsaved.push(result);
+            store_at.get_or_insert_with(|| Instant::now() + GATHER);
         }
         // A call that no tool answers has no effect: it is safe too.
-        let safe = calls
-            .iter()
-            .all(|call| class(call).is_none_or(|class| class == RetryClass::Safe));
-        Ok(Called {
-            results,
-            may_wait: safe && started.elapsed() < CHEAP,
-        })
+        let is_safe = |call| class(offer, call).is_none_or(|class| class == RetryClass::Safe);
+        let may_wait = calls.iter().all(is_safe) && started.elapsed() < CHEAP;
+        if !may_wait
+            && !progress.unsaved.is_empty()
+            && Box::pin(self.append(job, &mut progress, None)).await? == Written::Fenced
+        {
+            return Ok(Flow::Over(Ran::Fenced));
+        }
+        Ok(Flow::GoOn(progress))
     }
 
     async fn call_tool(
@@ -76,7 +95,7 @@ impl Runner {
         iteration: u32,
     ) -> NewResult {
         let started_at = self.clock.now();
-        let class = offer.find(&call.call.name).map(crate::tools::Route::retry);
+        let class = class(offer, call);
         let unsafe_to_repeat = matches!(class, Some(RetryClass::Tell | RetryClass::Fail));
         let outcome = if call.interrupted && unsafe_to_repeat {
             unknown_outcome()
@@ -112,6 +131,24 @@ impl Runner {
         });
         Deadline::after(left)
     }
+}
+
+fn class(offer: &Offer, call: &PendingCall) -> Option<RetryClass> {
+    offer.find(&call.call.name).map(Route::retry)
+}
+
+/// Why the job fails, if one of the calls was interrupted and its tool is configured so.
+fn forbidden_repeat(offer: &Offer, calls: &[PendingCall]) -> Option<Failure> {
+    let call = calls
+        .iter()
+        .find(|call| call.interrupted && class(offer, call) == Some(RetryClass::Fail))?;
+    Some(Failure::new(
+        ErrorCode::ToolsUnavailable,
+        format!(
+            "the call of tool {:?} was under way when its worker stopped, its outcome is unknown, and its server is configured with on_interrupt=fail",
+            call.call.name
+        ),
+    ))
 }
 
 fn unknown_outcome() -> ToolOutcome {

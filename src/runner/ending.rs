@@ -48,6 +48,10 @@ pub(super) fn ending(
             ending.status = Status::Failed;
             ending.failure = Some(failure);
         }
+        Outcome::Cancelled(failure) => {
+            ending.status = Status::Cancelled;
+            ending.failure = Some(failure);
+        }
     }
     ending
 }

@@ -6,10 +6,17 @@
 
 mod calls;
 mod ending;
+mod leash;
+mod over;
 mod patience;
+mod pulse;
 mod run;
+mod settlement;
 
 pub use ending::Ended;
+pub use leash::{Halt, Leash};
 pub use patience::Patience;
 pub(crate) use patience::insisting;
-pub use run::{JobInHand, Ran, Runner, exhausted};
+pub use pulse::Pulse;
+pub use run::{JobInHand, Ran, Runner};
+pub use settlement::{Settlement, settle};

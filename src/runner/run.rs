@@ -1,18 +1,18 @@
 use std::sync::Arc;
 
 use super::calls::routes;
-use super::ending::{self, Ended};
-use super::patience::insisting;
-use crate::chat::{Answer, Prompt, ToolChoice};
+use super::ending::Ended;
+use super::leash::Leash;
+use super::pulse::{Pulse, STALE};
+use crate::chat::{Prompt, ToolChoice};
 use crate::clock::Clock;
 use crate::config::JobsConfig;
-use crate::conversation::{
-    Ask, Conversation, Entry, Limits, Opening, Outcome, Step, system_prompt,
-};
-use crate::fault::{ErrorCode, Failure};
+use crate::conversation::{Ask, Conversation, Entry, Limits, Opening, Step, system_prompt};
+use crate::fault::Failure;
 use crate::ids::UserId;
 use crate::model::Model;
-use crate::store::{ClaimedJob, Finished, NewIteration, NewResult, Store, StoreError, Written};
+use crate::runner::insisting;
+use crate::store::{ClaimedJob, NewIteration, NewResult, Next, Store, StoreError, Written};
 use crate::tools::{Offer, Selection, Toolbox};
 use crate::wire::Job;
 
@@ -31,6 +31,8 @@ pub struct Runner {
     pub jobs: Arc<JobsConfig>,
     /// Bytes of a tool's result that the model sees.
     pub model_result_bytes: usize,
+    /// When this worker's last heartbeat was stored.
+    pub pulse: Pulse,
 }
 
 /// A claimed job, read.
@@ -44,6 +46,10 @@ pub struct JobInHand {
     pub user: UserId,
     /// The model to be asked.
     pub model: Arc<str>,
+    /// What stops the run from outside.
+    pub leash: Leash,
+    /// [`Pulse::gaps`] from before the claim.
+    pub gaps: u64,
 }
 
 /// How a run ended.
@@ -51,17 +57,34 @@ pub struct JobInHand {
 pub enum Ran {
     /// With the job.
     Ended(Box<Ended>),
+    /// It failed, and the job waits to be tried again.
+    Parked,
+    /// The job is marked queued and wants a wake-up: this worker stops.
+    GivenBack(Next),
     /// Somebody else owns the job now; there is nothing to say.
     Fenced,
 }
 
 /// A run under way.
-struct Progress {
-    conversation: Conversation,
+pub(super) struct Progress {
+    pub(super) conversation: Conversation,
     /// Results that wait for the next entry to be stored with it.
-    unsaved: Vec<NewResult>,
-    warnings: Vec<String>,
+    pub(super) unsaved: Vec<NewResult>,
+    pub(super) warnings: Vec<String>,
+    /// Failures and deaths since the last stored entry.
+    pub(super) failures: u32,
+    /// Gaps between heartbeats up to when the run was last known to own its job.
+    gaps: u64,
 }
+
+/// What a step came to.
+pub(super) enum Flow {
+    GoOn(Progress),
+    Over(Ran),
+}
+
+/// How often a worker that was not heard looks whether it is again.
+const LISTENING: std::time::Duration = std::time::Duration::from_millis(100);
 
 impl Runner {
     /// Runs a job from where its log ends to its own end.
@@ -82,13 +105,21 @@ impl Runner {
             conversation,
             unsaved: Vec::new(),
             warnings: Vec::new(),
+            failures: job.claimed.failures,
+            gaps: job.gaps,
         };
         let selection = selection(&job.job);
-        let offer = match self.tools.offer(&selection).await {
-            Ok(offer) => offer,
-            Err(error) => {
+        let offer = tokio::select! {
+            biased;
+            () = job.leash.wait() => None,
+            offer = self.tools.offer(&selection) => Some(offer),
+        };
+        let offer = match offer {
+            None => return Box::pin(self.halt(&job, progress)).await,
+            Some(Ok(offer)) => offer,
+            Some(Err(error)) => {
                 let failure = Failure::new(error.code(), error.to_string());
-                return Box::pin(self.finish(&job, progress, None, Outcome::Failed(failure))).await;
+                return Box::pin(self.fail(&job, progress, error.fault(), failure)).await;
             }
         };
         progress.warnings = offer
@@ -114,30 +145,6 @@ impl Runner {
         self.steps(&job, &offer, &opening, progress).await
     }
 
-    /// Ends a claimed job without running it.
-    ///
-    /// # Errors
-    /// The database refuses for good.
-    pub async fn fail(&self, mut job: JobInHand, failure: Failure) -> Result<Ran, StoreError> {
-        let limits = Limits::of(&job.job, &self.jobs);
-        let entries = std::mem::take(&mut job.claimed.entries);
-        // Even of a log that does not fold as much is told as can be.
-        let conversation = Conversation::resume(limits, entries)
-            .or_else(|_damaged| Conversation::resume(limits, []))
-            .map_err(|error| StoreError::Damaged {
-                table: "chat.iterations",
-                job: job.claimed.run.job_id.to_string(),
-                what: error.to_string(),
-            })?;
-        let progress = Progress {
-            conversation,
-            unsaved: Vec::new(),
-            warnings: Vec::new(),
-        };
-        self.finish(&job, progress, None, Outcome::Failed(failure))
-            .await
-    }
-
     async fn steps(
         &self,
         job: &JobInHand,
@@ -146,44 +153,55 @@ impl Runner {
         mut progress: Progress,
     ) -> Result<Ran, StoreError> {
         loop {
-            match progress.conversation.next_step(self.clock.now()) {
+            if job.leash.pulled().is_some() {
+                return Box::pin(self.halt(job, progress)).await;
+            }
+            let flow = match progress.conversation.next_step(self.clock.now()) {
                 Step::Finish(outcome) => {
                     return Box::pin(self.finish(job, progress, None, outcome)).await;
                 }
+                Step::AskModel(_) | Step::CallTools(_)
+                    if !self.holds_its_ground(job, &mut progress).await? =>
+                {
+                    return Ok(Ran::Fenced);
+                }
                 Step::AskModel(ask) => {
                     let prompt = prompt(job, offer, opening.with(&progress.conversation), ask);
-                    match self.ask(job, offer, &prompt, progress, ask).await? {
-                        Asked::GoOn(next) => progress = next,
-                        Asked::Over(ran) => return Ok(ran),
-                    }
+                    self.ask(job, offer, &prompt, progress, ask).await?
                 }
                 Step::CallTools(calls) => {
-                    let iteration = progress.conversation.iterations();
-                    let calling = self.call_tools(job, offer, &calls, iteration);
-                    let called = match Box::pin(calling).await {
-                        Ok(called) => called,
-                        Err(failure) => {
-                            return Box::pin(self.finish(
-                                job,
-                                progress,
-                                None,
-                                Outcome::Failed(failure),
-                            ))
-                            .await;
-                        }
-                    };
-                    for result in &called.results {
-                        let (position, outcome) = (result.position, result.outcome.clone());
-                        progress = progress.after(job, Entry::Returned { position, outcome })?;
-                    }
-                    progress.unsaved.extend(called.results);
-                    if !called.may_wait
-                        && Box::pin(self.append(job, &mut progress, None)).await? == Written::Fenced
-                    {
-                        return Ok(Ran::Fenced);
-                    }
+                    Box::pin(self.call_tools(job, offer, &calls, progress)).await?
                 }
+            };
+            match flow {
+                Flow::GoOn(next) => progress = next,
+                Flow::Over(ran) => return Ok(ran),
             }
+        }
+    }
+
+    /// Whether a new call may be begun. A worker that was not heard for long may have lost its jobs:
+    /// it waits until it is heard again, and looks. True too when the run is to stop meanwhile.
+    async fn holds_its_ground(
+        &self,
+        job: &JobInHand,
+        progress: &mut Progress,
+    ) -> Result<bool, StoreError> {
+        loop {
+            let gaps = self.pulse.gaps();
+            let is_heard = self.pulse.age() < STALE;
+            if (is_heard && gaps == progress.gaps) || job.leash.pulled().is_some() {
+                return Ok(true);
+            }
+            if !is_heard {
+                tokio::time::sleep(LISTENING).await;
+                continue;
+            }
+            let owns = insisting!("owner", self.store.owns(&job.claimed.run))?;
+            if owns == Written::Fenced {
+                return Ok(false);
+            }
+            progress.gaps = gaps;
         }
     }
 
@@ -194,15 +212,20 @@ impl Runner {
         prompt: &Prompt,
         mut progress: Progress,
         ask: Ask,
-    ) -> Result<Asked, StoreError> {
+    ) -> Result<Flow, StoreError> {
         let started_at = self.clock.now();
-        let answer = match self.model.complete(prompt, self.deadline(job)).await {
-            Ok(answer) => answer,
-            Err(error) => {
+        let asked = tokio::select! {
+            biased;
+            () = job.leash.wait() => None,
+            answer = self.model.complete(prompt, self.deadline(job)) => Some(answer),
+        };
+        let answer = match asked {
+            None => return Ok(Flow::GoOn(progress)),
+            Some(Ok(answer)) => answer,
+            Some(Err(error)) => {
                 let failure = Failure::new(error.code(), error.to_string());
-                let over =
-                    Box::pin(self.finish(job, progress, None, Outcome::Failed(failure))).await?;
-                return Ok(Asked::Over(over));
+                let failed = self.fail(job, progress, error.fault(), failure);
+                return Ok(Flow::Over(Box::pin(failed).await?));
             }
         };
         let finished_at = self.clock.now();
@@ -223,77 +246,20 @@ impl Runner {
         match next {
             Step::Finish(outcome) => {
                 let over = Box::pin(self.finish(job, progress, Some(&iteration), outcome)).await?;
-                Ok(Asked::Over(over))
+                Ok(Flow::Over(over))
             }
             Step::AskModel(_) | Step::CallTools(_) => {
                 match Box::pin(self.append(job, &mut progress, Some(&iteration))).await? {
-                    Written::Stored => Ok(Asked::GoOn(progress)),
-                    Written::Fenced => Ok(Asked::Over(Ran::Fenced)),
+                    Written::Stored => Ok(Flow::GoOn(progress)),
+                    Written::Fenced => Ok(Flow::Over(Ran::Fenced)),
                 }
             }
         }
     }
-
-    async fn append(
-        &self,
-        job: &JobInHand,
-        progress: &mut Progress,
-        iteration: Option<&NewIteration<'_>>,
-    ) -> Result<Written, StoreError> {
-        let results = std::mem::take(&mut progress.unsaved);
-        insisting!(
-            "append",
-            self.store.append(&job.claimed.run, &results, iteration)
-        )
-    }
-
-    async fn finish(
-        &self,
-        job: &JobInHand,
-        progress: Progress,
-        iteration: Option<&NewIteration<'_>>,
-        outcome: Outcome,
-    ) -> Result<Ran, StoreError> {
-        let model = progress
-            .conversation
-            .last_answer()
-            .and_then(|answer: &Answer| answer.model.clone());
-        let totals = progress.conversation.totals();
-        let ending = ending::ending(
-            outcome,
-            totals,
-            model,
-            progress.warnings,
-            &self.jobs.unfinished_reply,
-        );
-        let run = &job.claimed.run;
-        let finished = insisting!(
-            "finish",
-            self.store
-                .finish(run, &progress.unsaved, iteration, &ending)
-        );
-        Ok(match finished? {
-            Finished::Fenced => Ran::Fenced,
-            Finished::Ended {
-                finished_at,
-                answer_to,
-                next,
-            } => Ran::Ended(Box::new(Ended {
-                result: ending::result(job, &ending, finished_at, answer_to),
-                next,
-            })),
-        })
-    }
-}
-
-/// What came of asking the model.
-enum Asked {
-    GoOn(Progress),
-    Over(Ran),
 }
 
 impl Progress {
-    fn after(self, job: &JobInHand, entry: Entry) -> Result<Self, StoreError> {
+    pub(super) fn after(self, job: &JobInHand, entry: Entry) -> Result<Self, StoreError> {
         let conversation = self
             .conversation
             .after(entry)
@@ -341,15 +307,4 @@ fn prompt(
         tools,
         options: job.job.options.clone().unwrap_or_default(),
     }
-}
-
-/// The failure of a job whose runs died or failed too often.
-#[must_use]
-pub fn exhausted(max_attempts: u32) -> Failure {
-    Failure::new(
-        ErrorCode::AttemptsExhausted,
-        format!(
-            "the job's worker died, or the job failed, {max_attempts} times (CHAT_MAX_ATTEMPTS)"
-        ),
-    )
 }

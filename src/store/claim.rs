@@ -1,12 +1,14 @@
 use chrono::{DateTime, Utc};
 
 use super::claim_locked::Claim;
+use super::close::Closed;
 use super::finish::Next;
 use super::outbox::StoredResult;
 use super::record::Run;
 use super::{Store, StoreError};
 use crate::conversation::{Entry, PastTurn};
 use crate::ids::{ConversationId, JobId, WorkerId};
+use crate::wire::OnBusy;
 
 /// A job as a delivery brings it.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +29,10 @@ pub struct NewJob<'a> {
     pub metadata: Option<&'a str>,
     /// Its deadline.
     pub deadline: Option<DateTime<Utc>>,
+    /// When it may run at the earliest.
+    pub not_before: Option<DateTime<Utc>>,
+    /// What it does while its conversation is busy.
+    pub on_busy: OnBusy,
     /// Where the sender wants the result.
     pub reply_to: Option<&'a str>,
     /// The sender's correlation id.
@@ -43,11 +49,16 @@ pub struct NewJob<'a> {
 
 /// Who claims, and what for.
 #[derive(Clone, Copy, Debug)]
-pub struct Claimant {
+pub struct Claimant<'a> {
     /// The worker.
     pub worker: WorkerId,
     /// Whether this process has a run of the job.
     pub in_hand: bool,
+    /// Whether it may take a silent worker for dead. Not so for a while after it lost its own
+    /// session: a database that came back has lost everybody's.
+    pub may_judge: bool,
+    /// The model of a job that names none.
+    pub default_model: &'a str,
     /// What it wants with the job.
     pub wants: Wants,
     /// Failures and deaths after which a job is given up.
@@ -68,9 +79,9 @@ pub enum Wants {
 pub enum Claimed {
     /// The job is ours to run.
     Run(Box<ClaimedJob>),
-    /// It failed too often; it is ours to end so.
-    GiveUp(Box<ClaimedJob>),
-    /// It is stored, and waits for its turn.
+    /// It has ended without a run.
+    Closed(Box<Closed>),
+    /// It is stored, and waits for its turn or its time.
     Parked,
     /// It is stored and marked queued; any worker that a wake-up reaches may run it.
     Queued(Next),
@@ -82,6 +93,8 @@ pub enum Claimed {
     Conflict,
     /// Its conversation belongs to another user.
     Forbidden,
+    /// Its conversation is busy, and it would not wait.
+    Busy,
 }
 
 /// A job in hand.
@@ -93,6 +106,8 @@ pub struct ClaimedJob {
     pub received_at: DateTime<Utc>,
     /// When it first ran.
     pub started_at: DateTime<Utc>,
+    /// Failures and deaths since its last entry.
+    pub failures: u32,
     /// The message's `traceparent`.
     pub traceparent: Option<String>,
     /// Its JSON text; none where the delivery itself brought it.
@@ -109,14 +124,19 @@ impl Store {
     ///
     /// # Errors
     /// The database fails; nothing is stored then, or the whole claim.
-    pub async fn claim(&self, job: &NewJob<'_>, claimant: Claimant) -> Result<Claimed, StoreError> {
+    pub async fn claim(
+        &self,
+        job: &NewJob<'_>,
+        claimant: Claimant<'_>,
+    ) -> Result<Claimed, StoreError> {
         if claimant.wants == Wants::ToRun
             && !claimant.in_hand
+            && job.not_before.is_none()
             && let Some(claimed) = self.claim_new(job, claimant.worker).await?
         {
             return Ok(Claimed::Run(Box::new(claimed)));
         }
-        let mut tx = self.pool.begin().await?;
+        let mut tx = self.begin().await?;
         sqlx::query!(
             "INSERT INTO chat.conversations (id, user_id) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING",
             job.conversation_id.0,
@@ -133,9 +153,9 @@ impl Store {
         let claimed = claim.decide_and_do(&mut tx).await?;
         match &claimed {
             // The delivery leaves no trace: no conversation without a job either.
-            Claimed::Conflict | Claimed::Forbidden => tx.rollback().await?,
+            Claimed::Conflict | Claimed::Forbidden | Claimed::Busy => tx.rollback().await?,
             Claimed::Run(_)
-            | Claimed::GiveUp(_)
+            | Claimed::Closed(_)
             | Claimed::Parked
             | Claimed::Queued(_)
             | Claimed::Finished(_)
@@ -151,9 +171,9 @@ impl Store {
     pub async fn claim_known(
         &self,
         job_id: JobId,
-        claimant: Claimant,
+        claimant: Claimant<'_>,
     ) -> Result<Option<Claimed>, StoreError> {
-        let mut tx = self.pool.begin().await?;
+        let mut tx = self.begin().await?;
         let conversation = sqlx::query_scalar!(
             "SELECT conversation_id FROM chat.jobs WHERE id = $1",
             job_id.0
@@ -175,7 +195,7 @@ impl Store {
     }
 
     /// The claim of a job and a conversation that nobody has seen before: nothing to decide, and
-    /// one round trip. None: one of them is there already.
+    /// one round trip. None: one of them is there already, or the job was called off before it came.
     async fn claim_new(
         &self,
         job: &NewJob<'_>,
@@ -184,7 +204,8 @@ impl Store {
         let stored = sqlx::query!(
             r#"
             WITH conversation AS (
-                INSERT INTO chat.conversations (id, user_id, turns) VALUES ($2, $3, 1)
+                INSERT INTO chat.conversations (id, user_id, turns) SELECT $2, $3, 1
+                WHERE NOT EXISTS (SELECT FROM chat.cancel_requests WHERE job_id = $1)
                 ON CONFLICT (id) DO NOTHING RETURNING id
             ), job AS (
                 INSERT INTO chat.jobs (id, conversation_id, user_id, turn, status, attempt, worker_id, started_at,
@@ -234,6 +255,7 @@ impl Store {
             },
             received_at,
             started_at: received_at,
+            failures: 0,
             traceparent: job.traceparent.map(str::to_owned),
             request: None,
             entries: Vec::new(),

@@ -1,7 +1,9 @@
 use sqlx::PgConnection;
 
 use super::claim::{Claimant, Claimed, ClaimedJob, NewJob, Wants};
-use super::claim_rules::{Decision, Facts, JobFacts, Owner, Standing, decide};
+use super::claim_facts::Found;
+use super::claim_rules::{Decision, TakeOver, decide};
+use super::close::close;
 use super::finish::Next;
 use super::outbox::StoredResult;
 use super::record::Run;
@@ -13,16 +15,26 @@ pub(super) struct Claim<'a> {
     pub(super) job_id: JobId,
     pub(super) conversation_id: ConversationId,
     pub(super) delivery: Option<&'a NewJob<'a>>,
-    pub(super) claimant: Claimant,
+    pub(super) claimant: Claimant<'a>,
+}
+
+/// The place of a new job in its conversation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// After all there are.
+    Next,
+    /// None yet: it waits for its time.
+    None,
 }
 
 impl Claim<'_> {
     /// Reads what there is under locks, decides, and writes what follows.
     pub(super) async fn decide_and_do(&self, tx: &mut PgConnection) -> Result<Claimed, StoreError> {
-        let facts = self.read(tx).await?;
-        match decide(&facts) {
+        let found = self.find(tx).await?;
+        match decide(&found.facts) {
             Decision::Conflict => Ok(Claimed::Conflict),
             Decision::Forbidden => Ok(Claimed::Forbidden),
+            Decision::Busy => Ok(Claimed::Busy),
             Decision::Republish => {
                 let mut result = StoredResult::load(tx, self.job_id).await?;
                 if let Some(delivery) = self.delivery {
@@ -34,105 +46,74 @@ impl Claim<'_> {
                 self.redirect(tx).await?;
                 Ok(Claimed::InHand)
             }
+            Decision::Schedule => {
+                self.insert(tx, Place::None).await?;
+                Ok(Claimed::Parked)
+            }
             Decision::WaitForTurn => {
-                self.insert_if_new(tx, facts.job.is_none()).await?;
+                self.enter(tx, &found).await?;
                 self.wait_for_turn(tx).await?;
                 Ok(Claimed::Parked)
             }
-            Decision::Run { .. } if self.claimant.wants == Wants::ToHandOver => {
-                self.insert_if_new(tx, facts.job.is_none()).await?;
+            Decision::Interrupt => {
+                self.enter(tx, &found).await?;
+                self.wait_for_turn(tx).await?;
+                self.call_off_earlier_turns(tx).await?;
+                Ok(Claimed::Parked)
+            }
+            Decision::Close(closing) => {
+                // No turn: what never ran is no part of the conversation.
+                if found.facts.job.is_none() {
+                    self.insert(tx, Place::None).await?;
+                }
                 self.redirect(tx).await?;
-                Ok(Claimed::Queued(self.queue(tx).await?))
+                let failure = closing.failure(self.claimant.max_attempts, found.cancel_reason);
+                let closed = close(tx, self.job_id, self.conversation_id, failure).await?;
+                Ok(Claimed::Closed(Box::new(closed)))
             }
-            Decision::Run { took_over } => {
-                self.insert_if_new(tx, facts.job.is_none()).await?;
-                Ok(Claimed::Run(Box::new(self.take(tx, took_over).await?)))
+            Decision::Run(took_over) => {
+                self.enter(tx, &found).await?;
+                self.redirect(tx).await?;
+                self.end_last_run(tx, took_over).await?;
+                match self.claimant.wants {
+                    Wants::ToHandOver => Ok(Claimed::Queued(self.queue(tx, took_over).await?)),
+                    Wants::ToRun => Ok(Claimed::Run(Box::new(self.take(tx, took_over).await?))),
+                }
             }
-            Decision::GiveUp => Ok(Claimed::GiveUp(Box::new(self.take(tx, true).await?))),
         }
     }
 
-    /// Locks the conversation, then the job, and reads what there is.
-    async fn read(&self, tx: &mut PgConnection) -> Result<Facts, StoreError> {
-        let owner_of_conversation = sqlx::query_scalar!(
-            "SELECT user_id FROM chat.conversations WHERE id = $1 FOR NO KEY UPDATE",
-            self.conversation_id.0
-        )
-        .fetch_one(&mut *tx)
-        .await?;
-        let job = sqlx::query!(
-            r#"
-            SELECT j.request_hash, j.turn, j.status::text AS "status!", j.failures, j.worker_id,
-                   coalesce(j.wait_reason <> 'turn' AND j.due_at > now(), false) AS "not_due!",
-                   coalesce(w.stopped_at IS NULL AND w.heartbeat_at > now() - interval '30 s', false) AS "owner_alive!"
-            FROM chat.jobs AS j LEFT JOIN chat.workers AS w ON w.id = j.worker_id
-            WHERE j.id = $1 FOR NO KEY UPDATE OF j
-            "#,
-            self.job_id.0
-        )
-        .fetch_optional(&mut *tx)
-        .await?;
-        let turn = job.as_ref().and_then(|job| job.turn);
-        let earlier_turn_unfinished = sqlx::query_scalar!(
-            r#"
-            SELECT EXISTS (
-                SELECT FROM chat.jobs
-                WHERE conversation_id = $1 AND id <> $2 AND turn < coalesce($3, 2147483647) AND finished_at IS NULL
-            ) AS "unfinished!"
-            "#,
-            self.conversation_id.0,
-            self.job_id.0,
-            turn
-        )
-        .fetch_one(&mut *tx)
-        .await?;
-        let job = job.map(|job| JobFacts {
-            same_content: self
-                .delivery
-                .is_none_or(|new| new.request_hash == job.request_hash),
-            standing: match job.status.as_str() {
-                "completed" | "failed" | "cancelled" => Standing::Finished,
-                "running"
-                    if job.worker_id == Some(self.claimant.worker.0) && self.claimant.in_hand =>
-                {
-                    Standing::Running(Owner::Me)
-                }
-                "running" if job.worker_id == Some(self.claimant.worker.0) => {
-                    Standing::Running(Owner::MeWithoutRun)
-                }
-                "running" if job.owner_alive => Standing::Running(Owner::Alive),
-                "running" => Standing::Running(Owner::Dead),
-                _ if job.not_due => Standing::NotDue,
-                _ => Standing::Ready,
-            },
-            failures: u32::try_from(job.failures).unwrap_or_default(),
-        });
-        let foreign = self
-            .delivery
-            .is_some_and(|new| new.user_id != owner_of_conversation);
-        Ok(Facts {
-            foreign_conversation: foreign,
-            job,
-            earlier_turn_unfinished,
-            max_attempts: self.claimant.max_attempts,
-        })
+    /// Makes sure that the job is stored and has its turn.
+    async fn enter(&self, tx: &mut PgConnection, found: &Found) -> Result<(), StoreError> {
+        if found.facts.job.is_none() {
+            self.insert(tx, Place::Next).await
+        } else if found.is_fresh {
+            self.give_turn(tx, found.hash.as_deref()).await
+        } else {
+            Ok(())
+        }
     }
 
-    async fn insert_if_new(&self, tx: &mut PgConnection, is_new: bool) -> Result<(), StoreError> {
-        let Some(job) = self.delivery.filter(|_| is_new) else {
+    /// Stores a new job.
+    async fn insert(&self, tx: &mut PgConnection, place: Place) -> Result<(), StoreError> {
+        let Some(job) = self.delivery else {
             return Ok(());
         };
         sqlx::query!(
             r#"
             WITH turn AS (
-                UPDATE chat.conversations SET turns = turns + 1, updated_at = now() WHERE id = $2 RETURNING turns
+                UPDATE chat.conversations SET turns = turns + 1, updated_at = now()
+                WHERE id = $2 AND $16 RETURNING turns
             )
-            INSERT INTO chat.jobs (id, conversation_id, user_id, turn, status,
+            INSERT INTO chat.jobs (id, conversation_id, user_id, turn, status, wait_reason, due_at,
                 request, request_hash, model, metadata, deadline, reply_to, correlation_id, priority,
                 traceparent, tracestate, trace_id, enqueued_at)
-            SELECT $1, $2, $3, turns, 'queued',
+            SELECT $1, $2, $3, turn.turns,
+                CASE WHEN turn.turns IS NULL THEN 'waiting' ELSE 'queued' END::chat.job_status,
+                CASE WHEN turn.turns IS NULL THEN 'schedule' END::chat.wait_reason,
+                CASE WHEN turn.turns IS NULL THEN $15::timestamptz END,
                 $4::text::json, $5, $6, $7::text::json, $8, $9, $10, $11, $12, $13, substr($12, 4, 32), $14
-            FROM turn
+            FROM (VALUES (1)) AS once LEFT JOIN turn ON true
             "#,
             job.id.0,
             job.conversation_id.0,
@@ -148,6 +129,32 @@ impl Claim<'_> {
             job.traceparent,
             job.tracestate,
             job.enqueued_at,
+            job.not_before,
+            place == Place::Next,
+        )
+        .execute(&mut *tx)
+        .await?;
+        Ok(())
+    }
+
+    /// Gives a job its turn that is ready for the first time, and what only a worker can fill in.
+    async fn give_turn(
+        &self,
+        tx: &mut PgConnection,
+        hash: Option<&[u8]>,
+    ) -> Result<(), StoreError> {
+        sqlx::query!(
+            r#"
+            WITH turn AS (
+                UPDATE chat.conversations SET turns = turns + 1, updated_at = now() WHERE id = $2 RETURNING turns
+            )
+            UPDATE chat.jobs SET turn = turn.turns, request_hash = coalesce(request_hash, $3), model = coalesce(model, $4)
+            FROM turn WHERE id = $1
+            "#,
+            self.job_id.0,
+            self.conversation_id.0,
+            hash,
+            self.claimant.default_model
         )
         .execute(&mut *tx)
         .await?;
@@ -165,25 +172,26 @@ impl Claim<'_> {
         Ok(())
     }
 
-    /// Marks the job queued. The mark falls due again in a minute, so that a lost wake-up is sent
-    /// again. A running job whose owner is dead stays as it is: whoever is woken takes it over.
-    async fn queue(&self, tx: &mut PgConnection) -> Result<Next, StoreError> {
-        let row = sqlx::query!(
+    /// Calls every unfinished turn before this one off. Their workers and the sweep listen.
+    async fn call_off_earlier_turns(&self, tx: &mut PgConnection) -> Result<(), StoreError> {
+        sqlx::query!(
             r#"
-            UPDATE chat.jobs
-            SET status = CASE WHEN status = 'running' THEN status ELSE 'queued' END, wait_reason = NULL, due_at = now() + interval '1 min'
-            WHERE id = $1 RETURNING priority
+            WITH earlier AS (
+                UPDATE chat.jobs AS j
+                SET cancel_requested_at = coalesce(j.cancel_requested_at, now()),
+                    cancel_reason = coalesce(j.cancel_reason, 'interrupted by job ' || this.id)
+                FROM chat.jobs AS this
+                WHERE this.id = $1 AND j.conversation_id = $2 AND j.turn < this.turn AND j.finished_at IS NULL
+                RETURNING j.id
+            )
+            SELECT pg_notify('chat_worker', 'cancel ' || id) FROM earlier
             "#,
-            self.job_id.0
+            self.job_id.0,
+            self.conversation_id.0
         )
-        .fetch_one(tx)
+        .fetch_all(&mut *tx)
         .await?;
-        Ok(Next {
-            job_id: self.job_id,
-            priority: row
-                .priority
-                .and_then(|priority| u8::try_from(priority).ok()),
-        })
+        Ok(())
     }
 
     /// A genuine duplicate's sender is where the result goes from now on.
@@ -207,29 +215,65 @@ impl Claim<'_> {
         Ok(())
     }
 
-    async fn take(&self, tx: &mut PgConnection, took_over: bool) -> Result<ClaimedJob, StoreError> {
-        self.redirect(tx).await?;
+    /// The run that this one follows is over, whatever its worker believes.
+    async fn end_last_run(
+        &self,
+        tx: &mut PgConnection,
+        took_over: TakeOver,
+    ) -> Result<(), StoreError> {
+        if took_over == TakeOver::None {
+            return Ok(());
+        }
+        sqlx::query!(
+            "UPDATE chat.attempts SET ended_at = now(), outcome = 'taken_over' WHERE job_id = $1 AND ended_at IS NULL",
+            self.job_id.0
+        )
+        .execute(&mut *tx)
+        .await?;
+        Ok(())
+    }
+
+    /// Marks the job queued. The mark falls due again in a minute, so that a lost wake-up is sent
+    /// again.
+    async fn queue(&self, tx: &mut PgConnection, took_over: TakeOver) -> Result<Next, StoreError> {
         let row = sqlx::query!(
             r#"
-            WITH before AS (
-                UPDATE chat.attempts AS a SET ended_at = now(), outcome = 'taken_over'
-                FROM chat.jobs AS j WHERE $3 AND j.id = $1 AND a.job_id = j.id AND a.attempt = j.attempt AND a.ended_at IS NULL
-            ), job AS (
-                UPDATE chat.jobs SET status = 'running', wait_reason = NULL, due_at = NULL, worker_id = $2,
+            UPDATE chat.jobs
+            SET status = 'queued', wait_reason = NULL, due_at = now() + interval '1 min', wake_ups = 0,
+                failures = failures + $2::boolean::integer
+            WHERE id = $1 RETURNING priority
+            "#,
+            self.job_id.0,
+            took_over == TakeOver::Failed
+        )
+        .fetch_one(tx)
+        .await?;
+        Ok(Next::new(self.job_id.0, row.priority))
+    }
+
+    async fn take(
+        &self,
+        tx: &mut PgConnection,
+        took_over: TakeOver,
+    ) -> Result<ClaimedJob, StoreError> {
+        let row = sqlx::query!(
+            r#"
+            WITH job AS (
+                UPDATE chat.jobs SET status = 'running', wait_reason = NULL, due_at = NULL, wake_ups = 0, worker_id = $2,
                     attempt = attempt + 1, failures = failures + $3::boolean::integer,
                     started_at = coalesce(started_at, clock_timestamp())
                 WHERE id = $1
-                RETURNING id, attempt, turn, received_at, started_at, traceparent, request::text AS request
+                RETURNING id, attempt, turn, failures, received_at, started_at, traceparent, request::text AS request
             ), attempt AS (
                 INSERT INTO chat.attempts (job_id, attempt, worker_id) SELECT id, attempt, $2 FROM job
             )
-            SELECT attempt, turn AS "turn!", received_at, started_at AS "started_at!", traceparent,
+            SELECT attempt, turn AS "turn!", failures, received_at, started_at AS "started_at!", traceparent,
                    request AS "request!"
             FROM job
             "#,
             self.job_id.0,
             self.claimant.worker.0,
-            took_over
+            took_over == TakeOver::Failed
         )
         .fetch_one(&mut *tx)
         .await?;
@@ -245,6 +289,7 @@ impl Claim<'_> {
             },
             received_at: row.received_at,
             started_at: row.started_at,
+            failures: u32::try_from(row.failures).unwrap_or_default(),
             traceparent: row.traceparent,
             request: Some(row.request),
             entries,

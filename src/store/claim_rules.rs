@@ -1,6 +1,12 @@
 //! What is done with a delivery of a job: the decision alone, over facts that were read under locks.
 
+use crate::wire::OnBusy;
+
 /// What a claim finds.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the conditions of a decision table"
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// Whether the conversation belongs to another user.
@@ -10,6 +16,12 @@ pub struct Facts {
     /// Whether an earlier turn of the conversation is not finished: any turn for a job that has
     /// none yet.
     pub earlier_turn_unfinished: bool,
+    /// What the job does while the conversation is busy.
+    pub on_busy: OnBusy,
+    /// Whether a new job is scheduled for later.
+    pub scheduled: bool,
+    /// Whether somebody called the job off.
+    pub called_off: bool,
     /// Failures and deaths after which a job is given up.
     pub max_attempts: u32,
 }
@@ -32,9 +44,11 @@ pub enum Standing {
     Finished,
     /// A worker has it.
     Running(Owner),
-    /// It waits for its turn, or is on its way to a worker.
+    /// It was ready before: it waits for its turn, or is on its way to a worker.
     Ready,
-    /// It waits for something else that has not come.
+    /// It is ready for the first time, and has no turn yet.
+    Fresh,
+    /// It waits for something that has not come.
     NotDue,
 }
 
@@ -44,26 +58,29 @@ pub enum Owner {
     /// This process has it in hand.
     Me,
     /// This process is its owner and has no such run: a commit whose outcome was unknown, a run
-    /// that panicked.
+    /// that got lost.
     MeWithoutRun,
-    /// Another worker that is alive.
+    /// Another worker that is alive, or that cannot be judged now.
     Alive,
-    /// A worker that is dead.
+    /// A worker that stopped in good order and left it.
+    Gone,
+    /// A worker that died over it.
     Dead,
 }
 
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Run it; a dead owner's run counts as a failure.
-    Run {
-        /// Whether an owner died over it.
-        took_over: bool,
-    },
-    /// It failed too often: end it so.
-    GiveUp,
+    /// Run it.
+    Run(TakeOver),
+    /// End it without running it.
+    Close(Closing),
     /// Store it and let it wait for its turn.
     WaitForTurn,
+    /// The same, and call off every earlier turn that is not finished.
+    Interrupt,
+    /// Store it and let it wait for its time.
+    Schedule,
     /// Publish its stored result again.
     Republish,
     /// Nothing but to remember where this sender wants the result.
@@ -72,16 +89,43 @@ pub enum Decision {
     Conflict,
     /// The conversation belongs to another user.
     Forbidden,
+    /// The conversation is busy, and the job would not wait.
+    Busy,
+}
+
+/// Whose run a run follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakeOver {
+    /// Nobody's that is not settled.
+    None,
+    /// One that ended without a word and without a fault of the job.
+    Unfailed,
+    /// One that died: that counts.
+    Failed,
+}
+
+/// Why a job ends that nobody runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closing {
+    /// It failed, or its workers died, too often.
+    Exhausted,
+    /// It was called off.
+    CalledOff,
+    /// Its deadline passed while it waited.
+    Overdue,
+    /// The conversation is busy, and the job would not wait.
+    Busy,
 }
 
 /// What is done with a delivery, given what was found.
 #[must_use]
 pub fn decide(facts: &Facts) -> Decision {
     let Some(job) = facts.job else {
-        return match (facts.foreign_conversation, facts.earlier_turn_unfinished) {
+        return match (facts.foreign_conversation, facts.called_off) {
             (true, _) => Decision::Forbidden,
-            (false, true) => Decision::WaitForTurn,
-            (false, false) => Decision::Run { took_over: false },
+            (false, true) => Decision::Close(Closing::CalledOff),
+            (false, false) if facts.scheduled => Decision::Schedule,
+            (false, false) => enter(facts, Decision::Busy),
         };
     };
     if !job.same_content {
@@ -89,16 +133,34 @@ pub fn decide(facts: &Facts) -> Decision {
     }
     let took_over = match job.standing {
         Standing::Finished => return Decision::Republish,
-        Standing::Running(Owner::Me | Owner::Alive) | Standing::NotDue => return Decision::InHand,
-        Standing::Running(Owner::MeWithoutRun | Owner::Dead) => true,
-        Standing::Ready => false,
+        Standing::Running(Owner::Me | Owner::Alive) => return Decision::InHand,
+        Standing::Running(Owner::Dead) => TakeOver::Failed,
+        Standing::Running(Owner::MeWithoutRun | Owner::Gone) => TakeOver::Unfailed,
+        Standing::Ready | Standing::Fresh | Standing::NotDue => TakeOver::None,
     };
-    if job.failures + u32::from(took_over) >= facts.max_attempts {
-        Decision::GiveUp
-    } else if facts.earlier_turn_unfinished {
-        Decision::WaitForTurn
-    } else {
-        Decision::Run { took_over }
+    if facts.called_off {
+        return Decision::Close(Closing::CalledOff);
+    }
+    if job.failures + u32::from(took_over == TakeOver::Failed) >= facts.max_attempts {
+        return Decision::Close(Closing::Exhausted);
+    }
+    match job.standing {
+        Standing::NotDue => Decision::InHand,
+        Standing::Fresh => enter(facts, Decision::Close(Closing::Busy)),
+        Standing::Ready if facts.earlier_turn_unfinished => Decision::WaitForTurn,
+        Standing::Ready | Standing::Running(_) | Standing::Finished => Decision::Run(took_over),
+    }
+}
+
+/// What a job does that is ready for the first time; `refusal` if it would not wait.
+fn enter(facts: &Facts, refusal: Decision) -> Decision {
+    if !facts.earlier_turn_unfinished {
+        return Decision::Run(TakeOver::None);
+    }
+    match facts.on_busy {
+        OnBusy::Enqueue => Decision::WaitForTurn,
+        OnBusy::Reject => refusal,
+        OnBusy::Interrupt => Decision::Interrupt,
     }
 }
 
@@ -106,11 +168,16 @@ pub fn decide(facts: &Facts) -> Decision {
 mod tests {
     use super::*;
 
+    const RUN: Decision = Decision::Run(TakeOver::None);
+
     fn facts(job: Option<JobFacts>) -> Facts {
         Facts {
             foreign_conversation: false,
             job,
             earlier_turn_unfinished: false,
+            on_busy: OnBusy::Enqueue,
+            scheduled: false,
+            called_off: false,
             max_attempts: 5,
         }
     }
@@ -124,22 +191,29 @@ mod tests {
         })
     }
 
+    fn running(owner: Owner, failures: u32) -> Option<JobFacts> {
+        job(Standing::Running(owner), failures)
+    }
+
     #[test]
     fn the_table_of_claims() {
-        let run = Decision::Run { took_over: false };
-        let take_over = Decision::Run { took_over: true };
+        let exhausted = Decision::Close(Closing::Exhausted);
+        let unfailed = Decision::Run(TakeOver::Unfailed);
         for (found, decision) in [
-            (None, run),
-            (job(Standing::Ready, 0), run),
-            (job(Standing::Ready, 4), run),
-            (job(Standing::Ready, 5), Decision::GiveUp),
+            (None, RUN),
+            (job(Standing::Fresh, 0), RUN),
+            (job(Standing::Ready, 0), RUN),
+            (job(Standing::Ready, 4), RUN),
+            (job(Standing::Ready, 5), exhausted),
             (job(Standing::Finished, 9), Decision::Republish),
             (job(Standing::NotDue, 0), Decision::InHand),
-            (job(Standing::Running(Owner::Me), 0), Decision::InHand),
-            (job(Standing::Running(Owner::Alive), 0), Decision::InHand),
-            (job(Standing::Running(Owner::Dead), 0), take_over),
-            (job(Standing::Running(Owner::MeWithoutRun), 3), take_over),
-            (job(Standing::Running(Owner::Dead), 4), Decision::GiveUp),
+            (running(Owner::Me, 0), Decision::InHand),
+            (running(Owner::Alive, 9), Decision::InHand),
+            (running(Owner::Dead, 0), Decision::Run(TakeOver::Failed)),
+            (running(Owner::Dead, 4), exhausted),
+            (running(Owner::MeWithoutRun, 4), unfailed),
+            (running(Owner::Gone, 4), unfailed),
+            (running(Owner::Gone, 5), exhausted),
         ] {
             assert_eq!(decide(&facts(found)), decision, "{found:?}");
         }
@@ -167,15 +241,70 @@ mod tests {
             earlier_turn_unfinished: true,
             ..facts(job)
         };
-        assert_eq!(decide(&busy(None)), Decision::WaitForTurn);
-        assert_eq!(
-            decide(&busy(job(Standing::Ready, 0))),
-            Decision::WaitForTurn
-        );
+        for found in [None, job(Standing::Ready, 0), job(Standing::Fresh, 0)] {
+            assert_eq!(decide(&busy(found)), Decision::WaitForTurn);
+        }
         let foreign = Facts {
             foreign_conversation: true,
             ..busy(None)
         };
         assert_eq!(decide(&foreign), Decision::Forbidden);
+    }
+
+    #[test]
+    fn a_job_that_would_not_wait_is_refused_or_ended_and_one_that_interrupts_makes_room() {
+        let busy = |job, on_busy| Facts {
+            earlier_turn_unfinished: true,
+            on_busy,
+            ..facts(job)
+        };
+        let fresh = || job(Standing::Fresh, 0);
+        assert_eq!(decide(&busy(None, OnBusy::Reject)), Decision::Busy);
+        let closed = Decision::Close(Closing::Busy);
+        assert_eq!(decide(&busy(fresh(), OnBusy::Reject)), closed);
+        for found in [None, fresh()] {
+            assert_eq!(decide(&busy(found, OnBusy::Interrupt)), Decision::Interrupt);
+            let idle = Facts {
+                on_busy: OnBusy::Reject,
+                ..facts(found)
+            };
+            assert_eq!(decide(&idle), RUN);
+        }
+        // Once it has its turn it waits like any other.
+        let waiting = busy(job(Standing::Ready, 0), OnBusy::Interrupt);
+        assert_eq!(decide(&waiting), Decision::WaitForTurn);
+    }
+
+    #[test]
+    fn a_scheduled_job_waits_for_its_time_whatever_the_conversation_does() {
+        let scheduled = Facts {
+            scheduled: true,
+            earlier_turn_unfinished: true,
+            on_busy: OnBusy::Reject,
+            ..facts(None)
+        };
+        assert_eq!(decide(&scheduled), Decision::Schedule);
+    }
+
+    #[test]
+    fn a_job_that_was_called_off_ends_unless_somebody_has_it_or_it_has_ended() {
+        let closed = Decision::Close(Closing::CalledOff);
+        for (found, decision) in [
+            (None, closed),
+            (job(Standing::Ready, 9), closed),
+            (job(Standing::Fresh, 0), closed),
+            (job(Standing::NotDue, 0), closed),
+            (running(Owner::Dead, 9), closed),
+            (running(Owner::MeWithoutRun, 0), closed),
+            (running(Owner::Alive, 0), Decision::InHand),
+            (running(Owner::Me, 0), Decision::InHand),
+            (job(Standing::Finished, 0), Decision::Republish),
+        ] {
+            let found = Facts {
+                called_off: true,
+                ..facts(found)
+            };
+            assert_eq!(decide(&found), decision, "{found:?}");
+        }
     }
 }

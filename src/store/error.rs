@@ -27,6 +27,9 @@ pub enum StoreError {
         /// Ours.
         ours: String,
     },
+    /// The worker's own session with the database is gone.
+    #[error("the worker's own session with the database is gone")]
+    SessionLost,
     /// A row holds what no worker writes.
     #[error("{table} of job {job}: {what}")]
     Damaged {
@@ -50,6 +53,7 @@ impl StoreError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Database(error) if is_passing(error) => Fault::Retry { after: None },
+            Self::SessionLost => Fault::Retry { after: None },
             Self::Database(_)
             | Self::Migrate(_)
             | Self::MigrationsBusy { .. }
@@ -81,6 +85,7 @@ impl StoreError {
             Self::Migrate(_)
             | Self::MigrationsBusy { .. }
             | Self::OtherPrefix { .. }
+            | Self::SessionLost
             | Self::Url => false,
         }
     }
@@ -93,6 +98,7 @@ impl StoreError {
             | Self::Migrate(_)
             | Self::MigrationsBusy { .. }
             | Self::OtherPrefix { .. }
+            | Self::SessionLost
             | Self::Damaged { .. }
             | Self::Url => false,
         }

@@ -1,7 +1,7 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::record::{AnswerTo, Ending, NewIteration, NewResult, Record, Run, record};
+use super::record::{AnswerTo, CalledOff, Ending, NewIteration, NewResult, Record, Run, record};
 use super::{Store, StoreError};
 use crate::ids::JobId;
 
@@ -17,6 +17,8 @@ pub enum Finished {
         /// The conversation's next turn, if one was waiting.
         next: Option<Next>,
     },
+    /// It was called off meanwhile, so that it has to end as cancelled. Its entries are stored.
+    CalledOff(CalledOff),
     /// Somebody else owns the job; nothing was written.
     Fenced,
 }
@@ -28,6 +30,15 @@ pub struct Next {
     pub job_id: JobId,
     /// Its message's priority.
     pub priority: Option<u8>,
+}
+
+impl Next {
+    pub(super) fn new(id: Uuid, priority: Option<i16>) -> Self {
+        Self {
+            job_id: JobId(id),
+            priority: priority.and_then(|priority| u8::try_from(priority).ok()),
+        }
+    }
 }
 
 impl Store {
@@ -58,8 +69,11 @@ impl Store {
             });
         }
         drop(connection);
+        if let Some(called_off) = row.called_off {
+            return Ok(Finished::CalledOff(called_off));
+        }
         // There is a later turn, or the job is not ours any more.
-        let mut tx = self.pool.begin().await?;
+        let mut tx = self.begin().await?;
         sqlx::query!(
             "SELECT FROM chat.conversations WHERE id = $1 FOR NO KEY UPDATE",
             run.conversation_id.0
@@ -68,6 +82,12 @@ impl Store {
         .await?;
         entry.locks_conversation = false;
         let row = Box::pin(record(&mut tx, run, &entry)).await?;
+        if row.finished_at.is_none()
+            && let Some(called_off) = row.called_off
+        {
+            tx.commit().await?;
+            return Ok(Finished::CalledOff(called_off));
+        }
         let ended = match row.finished_at {
             Some(finished_at) => Some((finished_at, row.answer_to)),
             None => already_finished(&mut tx, run).await?,
@@ -112,13 +132,13 @@ async fn already_finished(
 
 /// Marks the first turn that waits for its predecessors queued, if all of them have ended. The
 /// mark falls due again in a minute, so that a lost wake-up is sent again.
-async fn queue_next_turn(
+pub(super) async fn queue_next_turn(
     connection: &mut sqlx::PgConnection,
     conversation: Uuid,
 ) -> Result<Option<Next>, StoreError> {
     let row = sqlx::query!(
         r#"
-        UPDATE chat.jobs SET status = 'queued', wait_reason = NULL, due_at = now() + interval '1 min'
+        UPDATE chat.jobs SET status = 'queued', wait_reason = NULL, due_at = now() + interval '1 min', wake_ups = 0
         WHERE id = (
             SELECT id FROM chat.jobs WHERE conversation_id = $1 AND turn IS NOT NULL AND finished_at IS NULL
             ORDER BY turn LIMIT 1
@@ -129,10 +149,5 @@ async fn queue_next_turn(
     )
     .fetch_optional(connection)
     .await?;
-    Ok(row.map(|row| Next {
-        job_id: JobId(row.id),
-        priority: row
-            .priority
-            .and_then(|priority| u8::try_from(priority).ok()),
-    }))
+    Ok(row.map(|row| Next::new(row.id, row.priority)))
 }

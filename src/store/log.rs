@@ -172,7 +172,7 @@ async fn load_calls(
                 name: row.offered_as,
                 arguments: arguments_of(&row.arguments),
             },
-            begun: row.status == "started",
+            begun: matches!(row.status.as_str(), "started" | "interrupted"),
             outcome,
         };
         calls

@@ -5,34 +5,43 @@
 //! order everywhere: the conversation's row, then the job's. Knows nothing of the broker, the
 //! model or the tools. May import the leaves, `config`, `wire` and `conversation`.
 
+mod cancel;
 mod claim;
+mod claim_facts;
 mod claim_locked;
 mod claim_rules;
+mod close;
 mod dead_letters;
 mod error;
 mod finish;
 mod log;
 mod migrate;
 mod outbox;
+mod park;
+mod presence;
 mod record;
 mod show;
+mod sweep;
 mod workers;
 
 use std::time::Duration;
 
-use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions as _, Postgres, Transaction};
 
 use crate::config::StoreConfig;
 
+pub use cancel::Cancelled;
 pub use claim::{Claimant, Claimed, ClaimedJob, NewJob, Wants};
-pub use claim_rules::{Decision, Facts, JobFacts, Owner, Standing, decide};
+pub use claim_rules::{Closing, Decision, Facts, JobFacts, Owner, Standing, TakeOver, decide};
+pub use close::{Closed, cancelled};
 pub use dead_letters::DeadLetter;
 pub use error::StoreError;
 pub use finish::{Finished, Next};
 pub use log::parse_request;
 pub use outbox::StoredResult;
-pub use record::{AnswerTo, Ending, NewIteration, NewResult, RouteOf, Run, Written};
+pub use presence::{Notice, OwnJob, Session};
+pub use record::{AnswerTo, CalledOff, Ending, NewIteration, NewResult, RouteOf, Run, Written};
 pub use show::{ShownCall, ShownIteration, ShownJob};
 pub use workers::Registration;
 
@@ -43,6 +52,8 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: PgPool,
+    /// For sessions that must not go through a transaction pooler.
+    direct: PgConnectOptions,
 }
 
 impl Store {
@@ -51,30 +62,31 @@ impl Store {
     /// # Errors
     /// The database cannot be reached or refuses us.
     pub async fn connect(config: &StoreConfig) -> Result<Self, StoreError> {
-        let options: PgConnectOptions = config
-            .url
-            .expose()
-            .parse()
-            .map_err(|_secret| StoreError::Url)?;
-        // Its log of statements costs a little each, and would show a statement that is slow.
-        let options = options
-            .application_name("chat-worker")
-            .disable_statement_logging();
+        let pooled = options(config.url.expose())?;
+        let direct = options(config.direct_url.expose())?;
         let pool = PgPoolOptions::new()
             .max_connections(config.connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             // A ping before each use would be a round trip a statement; a dead connection shows
             // itself in the statement, which is then repeated.
             .test_before_acquire(false)
-            .connect_with(options)
+            .connect_with(pooled)
             .await?;
-        Ok(Self { pool })
+        Ok(Self { pool, direct })
     }
 
     /// A store over a pool that a test made.
     #[must_use]
     pub fn over(pool: PgPool) -> Self {
-        Self { pool }
+        let direct = pool.connect_options().as_ref().clone();
+        Self { pool, direct }
+    }
+
+    /// A transaction of more than one statement. A process that is stopped in the middle of it
+    /// must not keep its locks, and waiting for somebody else's has an end.
+    async fn begin(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
+        let begin = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '10s'; SET LOCAL lock_timeout = '10s'";
+        Ok(self.pool.begin_with(begin).await?)
     }
 
     /// Asks the database for its version, as a sign of life.
@@ -91,4 +103,12 @@ impl Store {
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+fn options(url: &str) -> Result<PgConnectOptions, StoreError> {
+    let options: PgConnectOptions = url.parse().map_err(|_secret| StoreError::Url)?;
+    // Its log of statements costs a little each, and would show a statement that is slow.
+    Ok(options
+        .application_name("chat-worker")
+        .disable_statement_logging())
 }

@@ -99,6 +99,13 @@ pub struct AnswerTo {
     pub correlation_id: Option<String>,
 }
 
+/// A job was called off.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CalledOff {
+    /// Why, if that was said.
+    pub reason: Option<String>,
+}
+
 /// What came of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
@@ -150,6 +157,8 @@ pub(super) struct Recorded {
     pub(super) owned: bool,
     pub(super) finished_at: Option<DateTime<Utc>>,
     pub(super) answer_to: AnswerTo,
+    /// Why it was called off, if it was: it ends as cancelled and no other way then.
+    pub(super) called_off: Option<CalledOff>,
 }
 
 /// The one write of a run: results, an answer with its calls, and the end, each where there is one.
@@ -176,7 +185,9 @@ pub(super) async fn record(
         WITH conversation AS (
             SELECT id FROM chat.conversations WHERE $5 AND id = $4 AND turns = $6 FOR NO KEY UPDATE
         ), owned AS (
-            SELECT j.id FROM chat.jobs AS j LEFT JOIN conversation AS c ON true
+            SELECT j.id, j.cancel_requested_at IS NOT NULL AS called_off, j.cancel_reason,
+                   $33::text IS NOT NULL AND (j.cancel_requested_at IS NULL OR $33::text = 'cancelled') AS ends
+            FROM chat.jobs AS j LEFT JOIN conversation AS c ON true
             WHERE j.id = $1 AND j.attempt = $2 AND j.worker_id = $3 AND j.status = 'running' AND (NOT $5 OR c.id IS NOT NULL)
             FOR NO KEY UPDATE OF j
         ), returned AS (
@@ -203,27 +214,28 @@ pub(super) async fn record(
         ), job AS (
             UPDATE chat.jobs AS j
             SET failures = 0,
-                status = coalesce($33::text::chat.job_status, j.status),
+                status = CASE WHEN owned.ends THEN $33::text::chat.job_status ELSE j.status END,
                 finish_reason = $34, reply = $35, refusal = $36, warnings = coalesce($37, j.warnings),
                 error_code = $38, error_message = $39, model = coalesce($40, j.model),
                 iterations = coalesce($41, j.iterations), tool_calls = coalesce($42, j.tool_calls),
                 input_tokens = $43, cached_tokens = $44, output_tokens = $45, reasoning_tokens = $46,
-                finished_at = CASE WHEN $33::text IS NOT NULL THEN now() END,
-                publish_due_at = CASE WHEN $33::text IS NOT NULL THEN now() + interval '30 s' END
-            FROM owned WHERE j.id = owned.id AND ($33::text IS NOT NULL OR j.failures > 0)
+                finished_at = CASE WHEN owned.ends THEN now() END,
+                publish_due_at = CASE WHEN owned.ends THEN now() + interval '30 s' END
+            FROM owned WHERE j.id = owned.id AND (owned.ends OR ($33::text IS NULL AND j.failures > 0))
             RETURNING j.id, j.finished_at, j.request::text AS request, j.reply_to, j.correlation_id, j.priority
         ), attempt AS (
             UPDATE chat.attempts AS a SET ended_at = now(), outcome = $33::text, error_code = $38, error_message = $39
-            FROM job WHERE a.job_id = job.id AND a.attempt = $2 AND $33::text IS NOT NULL
+            FROM job WHERE a.job_id = job.id AND a.attempt = $2 AND job.finished_at IS NOT NULL
         ), dead_letter AS (
             INSERT INTO chat.dead_letters (id, job_id, error_code, error_message, body, properties)
             SELECT gen_random_uuid(), id, $38, $39, convert_to(replace(request, '␛', '\u'), 'UTF8'),
                    json_strip_nulls(json_build_object('message_id', id, 'type', 'chat.job', 'content_type', 'application/json',
                        'reply_to', reply_to, 'correlation_id', correlation_id, 'priority', priority))
-            FROM job WHERE $33::text = 'failed'
+            FROM job WHERE $33::text = 'failed' AND job.finished_at IS NOT NULL
         )
         SELECT EXISTS (SELECT FROM owned) AS "owned!", (SELECT finished_at FROM job) AS finished_at,
-               (SELECT reply_to FROM job) AS reply_to, (SELECT correlation_id FROM job) AS correlation_id
+               (SELECT reply_to FROM job) AS reply_to, (SELECT correlation_id FROM job) AS correlation_id,
+               coalesce((SELECT called_off FROM owned), false) AS "called_off!", (SELECT cancel_reason FROM owned) AS cancel_reason
         "#,
         run.job_id.0,
         run.attempt,
@@ -277,6 +289,9 @@ pub(super) async fn record(
     Ok(Recorded {
         owned: row.owned,
         finished_at: row.finished_at,
+        called_off: row.called_off.then_some(CalledOff {
+            reason: row.cancel_reason,
+        }),
         answer_to: AnswerTo {
             reply_to: row.reply_to,
             correlation_id: row.correlation_id,

@@ -19,26 +19,13 @@ impl Store {
     /// The database fails.
     pub async fn register(&self, worker: &Registration) -> Result<(), StoreError> {
         sqlx::query!(
-            "INSERT INTO chat.workers (id, host, pid, version, concurrency) VALUES ($1, $2, $3, $4, $5)",
+            "INSERT INTO chat.workers (id, host, pid, version, concurrency, presence) VALUES ($1, $2, $3, $4, $5, $6)",
             worker.id.0,
             worker.host,
             super::record::number(std::process::id()),
             env!("CARGO_PKG_VERSION"),
-            super::record::number(worker.concurrency)
-        )
-        .execute(&self.pool)
-        .await?;
-        Ok(())
-    }
-
-    /// Says that a worker is alive.
-    ///
-    /// # Errors
-    /// The database fails.
-    pub async fn beat(&self, worker: WorkerId) -> Result<(), StoreError> {
-        sqlx::query!(
-            "UPDATE chat.workers SET heartbeat_at = now() WHERE id = $1",
-            worker.0
+            super::record::number(worker.concurrency),
+            super::presence::presence_key(worker.id)
         )
         .execute(&self.pool)
         .await?;

@@ -17,7 +17,7 @@ use super::stderr::StderrTail;
 use crate::config::Transport;
 
 /// How long a process may take to end when it is asked to.
-const GRACE: Duration = Duration::from_secs(2);
+const GRACE: Duration = Duration::from_secs(1);
 /// How often the rest of a process group is looked for; nothing tells when it is gone.
 const LOOK: Duration = Duration::from_millis(20);
 

@@ -83,8 +83,6 @@ fn a_wrong_job_is_refused_by_the_pointer_to_its_field() {
         (with(r#""budget":{"total_tokens":0}"#), "invalid_job", "/budget/total_tokens"),
         (with(r#""deadline":"tomorrow""#), "invalid_job", "/deadline"),
         (with(r#""stream":true"#), "invalid_job", "/stream"),
-        (with(r#""on_busy":"reject""#), "invalid_job", "/on_busy"),
-        (with(r#""not_before":"2030-01-01T00:00:00Z""#), "invalid_job", "/not_before"),
         (with(r#""metadata":[]"#), "invalid_job", "/metadata"),
         (r#"{"user_id":"a b","messages":[{"role":"user","content":"x"}]}"#.into(), "invalid_job", "/user_id"),
         (r#"{"user_id":"u","messages":[]}"#.into(), "invalid_job", "/messages"),

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
 
 use crate::chat::{Message, ModelOptions, ToolChoice};
 use crate::ids::{ConversationId, JobId};
@@ -65,13 +66,13 @@ pub struct Job {
     /// Whether the answer is published piece by piece while it comes. This version takes `false` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<bool>,
-    /// The job waits until then. This version takes no such jobs.
+    /// The job waits until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<DateTime<Utc>>,
     /// The job fails if it is not done by then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<DateTime<Utc>>,
-    /// What happens while the conversation has an unfinished job. This version takes `enqueue` only.
+    /// What happens while the conversation has an unfinished job.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
@@ -81,6 +82,16 @@ pub struct Job {
     /// Anything of the sender's, at most 16 KiB, echoed in the result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Map<String, Value>>,
+}
+
+impl Job {
+    /// The hash by which a repeat is told from other content: that of the fields, however they were
+    /// written.
+    #[must_use]
+    pub fn content_hash(&self) -> [u8; 32] {
+        let json = serde_json::to_vec(self).unwrap_or_default();
+        Sha256::digest(json).into()
+    }
 }
 
 /// Which tools a job may use.
@@ -127,4 +138,28 @@ pub enum OnBusy {
     Reject,
     /// The unfinished jobs are cancelled.
     Interrupt,
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_hash_is_that_of_the_fields_however_they_are_written() {
+        let hash = |body: &str| {
+            crate::wire::decode(body.as_bytes(), 1 << 20)
+                .unwrap()
+                .0
+                .content_hash()
+        };
+        let one = hash(
+            r#"{"user_id":"u","messages":[{"role":"user","content":"x"}],"metadata":{"b":1,"a":2}}"#,
+        );
+        let same = hash(
+            r#"{ "metadata": {"a":2, "b":1}, "messages":[{"content":"x","role":"user"}], "user_id":"u"}"#,
+        );
+        let other = hash(
+            r#"{"user_id":"u","messages":[{"role":"user","content":"y"}],"metadata":{"b":1,"a":2}}"#,
+        );
+        assert_eq!(one, same);
+        assert_ne!(one, other);
+    }
 }

@@ -9,6 +9,8 @@ pub const JOB_TYPE: &str = "chat.job";
 pub const RESULT_TYPE: &str = "chat.result";
 /// AMQP `type` of a wake-up: an empty body, and the job's id as `message_id`.
 pub const WAKE_TYPE: &str = "chat.wake";
+/// AMQP `type` of a control message; it may also have none.
+pub const CONTROL_TYPE: &str = "chat.control";
 
 /// The id of a job: its own, else the `message_id` if that is a UUID, else the `UUIDv5` of a
 /// non-empty `message_id`, else a fresh one (then nothing recognises a repeat).

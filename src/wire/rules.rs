@@ -3,7 +3,7 @@
 use chrono::Datelike as _;
 use globset::Glob;
 
-use super::{Job, OnBusy};
+use super::Job;
 use crate::chat::{Content, Message, ModelOptions, Part};
 use crate::fault::{ErrorCode, Failure};
 use crate::ids::UserId;
@@ -15,17 +15,19 @@ const MAX_GLOBS: usize = 128;
 const MAX_GLOB_BYTES: usize = 255;
 /// The most messages of one job, parts of a message, and globs or server names of a selection.
 const MAX_ITEMS: usize = 2_000;
+/// What a user's id is expected to be.
+pub(super) const USER_ID: &str = "expected 1 to 255 characters of A-Z a-z 0-9 . _ : @ + / = - |";
 
 /// Checks `job` against the rules.
-pub(super) fn check(job: &Job) -> Result<(), Failure> {
+///
+/// # Errors
+/// The first rule that it breaks, with the place.
+pub fn check(job: &Job) -> Result<(), Failure> {
     if let Some(version) = job.version.filter(|version| *version != 1) {
         return Err(unsupported(version));
     }
     if UserId::new(&job.user_id).is_none() {
-        return refuse(
-            "/user_id",
-            "expected 1 to 255 characters of A-Z a-z 0-9 . _ : @ + / = - |",
-        );
+        return refuse("/user_id", USER_ID);
     }
     check_messages(&job.messages)?;
     range("/max_iterations", job.max_iterations, 1, 100)?;
@@ -47,11 +49,10 @@ pub(super) fn check(job: &Job) -> Result<(), Failure> {
         u64::MAX,
     )?;
     check_metadata(job)?;
-    if job
-        .deadline
-        .is_some_and(|deadline| !(1..=9999).contains(&deadline.year()))
-    {
-        return refuse("/deadline", "expected a time of the years 1 to 9999");
+    for (pointer, time) in [("/not_before", job.not_before), ("/deadline", job.deadline)] {
+        if time.is_some_and(|time| !(1..=9999).contains(&time.year())) {
+            return refuse(pointer, "expected a time of the years 1 to 9999");
+        }
     }
     check_later_versions(job)
 }
@@ -62,7 +63,8 @@ pub(super) fn unsupported(version: u64) -> Failure {
     Failure::new(ErrorCode::UnsupportedVersion, text)
 }
 
-fn refuse(pointer: &str, expected: &str) -> Result<(), Failure> {
+/// That `pointer` is wrong, and what was expected.
+pub(super) fn refuse(pointer: &str, expected: &str) -> Result<(), Failure> {
     Err(Failure::new(
         ErrorCode::InvalidJob,
         format!("{pointer}: {expected}"),
@@ -189,17 +191,5 @@ fn check_later_versions(job: &Job) -> Result<(), Failure> {
             "expected false: this version of the worker does not stream",
         );
     }
-    if job.not_before.is_some() {
-        return refuse(
-            "/not_before",
-            "expected no value: this version of the worker has no scheduled jobs",
-        );
-    }
-    match job.on_busy {
-        None | Some(OnBusy::Enqueue) => Ok(()),
-        Some(OnBusy::Reject | OnBusy::Interrupt) => refuse(
-            "/on_busy",
-            "expected \"enqueue\": this version of the worker knows no other way",
-        ),
-    }
+    Ok(())
 }

@@ -4,14 +4,14 @@ use futures_util::future::BoxFuture;
 use super::Worker;
 use super::in_hand::Held;
 use super::outgoing::{self, Original};
-use super::reading::{Letter, content_hash, sent_at, traceparent_of};
+use super::reading::{Letter, sent_at, traceparent_of};
 use super::refusal::not_here;
 use crate::broker::Delivery;
 use crate::escape::armour_text;
 use crate::fault::{ErrorCode, Failure};
 use crate::ids::{ConversationId, JobId};
 use crate::runner::insisting;
-use crate::store::{Claimant, Claimed, ClaimedJob, NewJob, Next, StoreError, Wants};
+use crate::store::{Claimant, Claimed, ClaimedJob, Closed, NewJob, Next, StoreError, Wants};
 use crate::wire::{self, Job, Refused};
 
 /// How long a delivery that the database refuses is kept before the broker gets it back.
@@ -49,22 +49,12 @@ impl Worker {
                 }
             },
         };
-        match (taken, letter) {
-            (Taken::Run(claimed, held), Letter::Job(job, text)) => {
-                // Stored by now; a job may be in hand for an hour.
-                drop(text);
-                Box::pin(self.run(*claimed, Some((*job, original)), held)).await;
-            }
-            (Taken::Run(claimed, held), Letter::Wake(_) | Letter::Refused(_)) => {
-                Box::pin(self.run(*claimed, None, held)).await;
-            }
-            (Taken::GiveUp(claimed, held), _) => Box::pin(self.give_up(*claimed, held)).await,
-            (Taken::Finished(stored), _) => Box::pin(self.publish_result(&stored)).await,
-            (Taken::Queued(next), _) => {
-                self.errand(outgoing::wake_up(self.0.broker.names(), next));
-            }
-            (Taken::Settled, _) => {}
-        }
+        let brought = match letter {
+            // Its text is stored by now; a job may be in hand for an hour.
+            Letter::Job(job, _text) => Some((*job, original)),
+            Letter::Wake(_) | Letter::Refused(_) => None,
+        };
+        Box::pin(self.follow(taken, brought)).await;
     }
 
     async fn unstorable(
@@ -109,7 +99,7 @@ impl Worker {
     ) -> Result<Taken, StoreError> {
         let properties = &original.properties;
         let id = wire::job_id_of(Some(job), properties.message_id.as_deref());
-        let hash = content_hash(job);
+        let hash = job.content_hash();
         let metadata = job
             .metadata
             .as_ref()
@@ -126,6 +116,8 @@ impl Worker {
             model: job.model.as_deref().unwrap_or(&self.model().default_model),
             metadata: metadata.as_deref(),
             deadline: job.deadline,
+            not_before: job.not_before,
+            on_busy: job.on_busy.unwrap_or_default(),
             reply_to: reply_to.as_deref(),
             correlation_id: correlation_id.as_deref(),
             priority: properties.priority.map(i16::from),
@@ -134,6 +126,7 @@ impl Worker {
             enqueued_at: properties.timestamp.and_then(sent_at),
         };
         let turn = self.0.in_hand.turn(id).await;
+        let gaps = self.0.pulse.gaps();
         let claimant = self.claimant(id, wants);
         let claimed = insisting!("claim", self.0.store.claim(&new, claimant))?;
         let refusal = match &claimed {
@@ -145,13 +138,17 @@ impl Worker {
                 ErrorCode::ConversationForbidden,
                 "the conversation belongs to another user",
             ),
+            Claimed::Busy => (
+                ErrorCode::ConversationBusy,
+                "the conversation has an unfinished job, and this one has on_busy=reject",
+            ),
             Claimed::Run(_)
-            | Claimed::GiveUp(_)
+            | Claimed::Closed(_)
             | Claimed::Parked
             | Claimed::Queued(_)
             | Claimed::Finished(_)
             | Claimed::InHand => {
-                return Ok(self.taken(claimed));
+                return Ok(self.taken(claimed, gaps));
             }
         };
         drop(turn);
@@ -160,42 +157,64 @@ impl Worker {
         self.refused(original, &refused).await
     }
 
-    fn claimant(&self, job: JobId, wants: Wants) -> Claimant {
+    fn claimant(&self, job: JobId, wants: Wants) -> Claimant<'_> {
         Claimant {
             worker: self.0.id,
             in_hand: self.0.in_hand.has(job),
+            may_judge: self.0.judgement.may_judge(),
+            default_model: &self.model().default_model,
             wants,
             max_attempts: self.0.config.jobs.max_attempts,
         }
     }
 
-    pub(super) async fn claim_known(&self, job: JobId, wants: Wants) -> Result<Taken, StoreError> {
+    /// Claims a job that is known by its id alone, and does what follows.
+    pub(super) async fn handle_known(&self, job: JobId, wants: Wants) {
+        match Box::pin(self.claim_known(job, wants)).await {
+            Ok(taken) => self.follow(taken, None).await,
+            Err(error) => tracing::error!(job.id = %job, %error, "a job could not be claimed"),
+        }
+    }
+
+    async fn claim_known(&self, job: JobId, wants: Wants) -> Result<Taken, StoreError> {
         let _turn = self.0.in_hand.turn(job).await;
+        let gaps = self.0.pulse.gaps();
         let claimant = self.claimant(job, wants);
         let claimed = insisting!("claim", self.0.store.claim_known(job, claimant))?;
         // A wake-up is never answered.
         Ok(match claimed {
             None | Some(Claimed::Finished(_)) => Taken::Settled,
-            Some(claimed) => self.taken(claimed),
+            Some(claimed) => self.taken(claimed, gaps),
         })
     }
 
-    fn taken(&self, claimed: Claimed) -> Taken {
-        let hold = |claimed: &ClaimedJob| self.0.in_hand.hold(claimed.run.job_id);
+    fn taken(&self, claimed: Claimed, gaps: u64) -> Taken {
         match claimed {
             Claimed::Run(job) => {
-                let guard = hold(&job);
-                Taken::Run(job, guard)
+                let held = self.0.in_hand.hold(job.run.job_id, gaps);
+                Taken::Run(job, held)
             }
-            Claimed::GiveUp(job) => {
-                let guard = hold(&job);
-                Taken::GiveUp(job, guard)
-            }
+            Claimed::Closed(closed) => Taken::Closed(closed),
             Claimed::Finished(stored) => Taken::Finished(stored),
             Claimed::Queued(next) => Taken::Queued(next),
-            Claimed::Parked | Claimed::InHand | Claimed::Conflict | Claimed::Forbidden => {
-                Taken::Settled
+            Claimed::Parked
+            | Claimed::InHand
+            | Claimed::Conflict
+            | Claimed::Forbidden
+            | Claimed::Busy => Taken::Settled,
+        }
+    }
+
+    /// Does what follows a delivery whose fate is stored. `brought` is the job, if the delivery did.
+    async fn follow(&self, taken: Taken, brought: Option<(Job, Original)>) {
+        match taken {
+            Taken::Run(claimed, held) => Box::pin(self.run(*claimed, brought, held)).await,
+            Taken::Closed(closed) => Box::pin(self.closed(*closed)).await,
+            Taken::Finished(stored) => Box::pin(self.publish_result(&stored)).await,
+            Taken::Queued(next) => {
+                self.errand(outgoing::wake_up(self.0.broker.names(), next));
             }
+            Taken::Settled => {}
         }
     }
 }
@@ -203,11 +222,12 @@ impl Worker {
 /// A delivery whose fate is stored, so that the broker may forget it.
 pub(super) enum Taken {
     Run(Box<ClaimedJob>, Held),
-    GiveUp(Box<ClaimedJob>, Held),
+    Closed(Box<Closed>),
     Finished(Box<crate::store::StoredResult>),
     Queued(Next),
     Settled,
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -223,8 +243,9 @@ mod tests {
         assert!(size_of_future(Worker::handle) < 2_048);
         let run = |worker: &'static Worker, (claimed, job), held| worker.run(claimed, job, held);
         assert!(size_of_future(run) < 1_536);
-        let run_once =
-            |worker: &'static Worker, (claimed, job), held| worker.run_once(claimed, job, held);
+        let run_once = |worker: &'static Worker, (claimed, job), held: &'static Held| {
+            worker.run_once(claimed, job, held)
+        };
         assert!(size_of_future(run_once) < 3_072);
         let steps = |runner: &'static Runner, job: JobInHand, ()| runner.run(job);
         assert!(size_of_future(steps) < 4_096);

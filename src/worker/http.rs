@@ -49,8 +49,11 @@ impl Worker {
                 broker.since.as_secs()
             ));
         }
-        let age = self.0.pulse.age();
-        (age > STUCK).then(|| format!("no heartbeat for {} s", age.as_secs()))
+        let loops = [("heartbeat", &self.0.pulse), ("sweep", &self.0.swept)];
+        loops.into_iter().find_map(|(name, pulse)| {
+            let age = pulse.age();
+            (age > STUCK).then(|| format!("no {name} for {} s", age.as_secs()))
+        })
     }
 
     /// What this process waits for before it can do its work.

@@ -3,6 +3,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -15,8 +16,12 @@ const MOST_AHEAD: usize = 256;
 /// How long a worker without a free slot keeps what was sent ahead to itself.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long a stopping worker waits for what is published on the side.
-const LAST_ERRANDS: Duration = Duration::from_secs(5);
+/// How long before its time is over a stopping worker gives its jobs back.
+const GIVING_BACK: Duration = Duration::from_secs(3);
+/// How long a stopping worker waits beyond its time for what is all but done.
+const LAST_MOMENT: Duration = Duration::from_millis(500);
+/// How often a worker that takes nothing in looks whether it may again.
+const LOOKING: Duration = Duration::from_millis(500);
 
 /// What a step of the intake came to.
 enum Taken {
@@ -44,6 +49,7 @@ impl Worker {
         let concurrency = usize::try_from(self.0.config.worker.concurrency).unwrap_or(usize::MAX);
         let slots = Arc::new(Semaphore::new(concurrency));
         while !stop.is_cancelled() {
+            self.unclogged(stop).await;
             let Some(Ok(slot)) = stop
                 .run_until_cancelled(Arc::clone(&slots).acquire_owned())
                 .await
@@ -66,7 +72,8 @@ impl Worker {
                     drop(slot);
                 });
             };
-            take_while_slots_are_free(&mut intake, &slots, stop, spawn).await;
+            let clogged = || self.0.is_clogged.load(Ordering::Relaxed);
+            take_while_slots_are_free(&mut intake, &slots, stop, clogged, spawn).await;
             intake.stop().await;
             while let Some(delivery) = intake.next().await {
                 let worker = self.clone();
@@ -75,23 +82,32 @@ impl Worker {
         }
     }
 
-    /// Waits until every run has ended, for `patience` at most; abandons the others then. What is
-    /// published on the side, such as the wake-ups of jobs that were handed over, gets out first.
+    /// Waits until every run has ended; those that have not shortly before `patience` is over give
+    /// their jobs back to others, with nothing counted as a failure. What is published on the side,
+    /// such as the wake-ups of those jobs, gets out first.
     pub async fn drain(&self, runs: &TaskTracker, patience: Duration, abandon: &CancellationToken) {
+        let end = Instant::now() + patience;
+        let giving_back = GIVING_BACK.min(patience / 3);
         runs.close();
-        if tokio::time::timeout(patience, runs.wait()).await.is_err() {
+        if timeout_at(end - giving_back, runs.wait()).await.is_err() {
             tracing::warn!(
                 jobs = runs.len(),
-                "jobs are still running; they are left as their last entries are"
+                "jobs are still running; others go on with them"
             );
-            // Before the tool servers end: a call that fails only because they do is no outcome.
-            abandon.cancel();
-            if tokio::time::timeout(PATIENCE, runs.wait()).await.is_err() {
-                tracing::warn!("some deliveries are not settled; the broker sends them again");
+            self.0.in_hand.give_back_all();
+            if timeout_at(end, runs.wait()).await.is_err() {
+                tracing::warn!(
+                    jobs = runs.len(),
+                    "some jobs are left as their last entries are"
+                );
+                // Before the tool servers end: a call that fails only because they do is no outcome.
+                abandon.cancel();
+                // It says nothing if they do not end: the process does.
+                let _ended = timeout_at(end + LAST_MOMENT, runs.wait()).await;
             }
         }
         self.0.errands.close();
-        if tokio::time::timeout(LAST_ERRANDS, self.0.errands.wait())
+        if timeout_at(end.max(Instant::now() + LAST_MOMENT), self.0.errands.wait())
             .await
             .is_err()
         {
@@ -101,15 +117,23 @@ impl Worker {
             );
         }
     }
+
+    /// Takes no jobs in while too many results wait to be published.
+    async fn unclogged(&self, stop: &CancellationToken) {
+        while self.0.is_clogged.load(Ordering::Relaxed) && !stop.is_cancelled() {
+            stop.run_until_cancelled(tokio::time::sleep(LOOKING)).await;
+        }
+    }
 }
 
 async fn take_while_slots_are_free(
     intake: &mut Intake,
     slots: &Arc<Semaphore>,
     stop: &CancellationToken,
+    is_clogged: impl Fn() -> bool,
     spawn: impl Fn(OwnedSemaphorePermit, Delivery),
 ) {
-    loop {
+    while !is_clogged() {
         let taken = stop.run_until_cancelled(take(intake, slots)).await;
         match taken.unwrap_or(Taken::Stopped) {
             Taken::Delivery(slot, delivery) => spawn(slot, *delivery),

@@ -5,6 +5,7 @@
 //! stored, never before, and from then on nothing that the broker does concerns the job. May
 //! import everything above it.
 
+mod control;
 mod delivery;
 mod http;
 mod in_hand;
@@ -16,10 +17,12 @@ mod publish;
 mod reading;
 mod refusal;
 mod running;
+mod sweep;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -27,12 +30,13 @@ use crate::broker::{Broker, Publisher};
 use crate::clock::Clock;
 use crate::config::{Config, ModelConfig};
 use crate::ids::WorkerId;
-use crate::runner::Runner;
+use crate::runner::{Pulse, Runner};
 use crate::store::{Registration, Store, StoreError};
 
 use in_hand::InHand;
 use marks::Marks;
-use presence::Pulse;
+use presence::{Judgement, Presence};
+use sweep::Sweep;
 
 pub use presence::host_name;
 
@@ -66,13 +70,20 @@ struct Inner {
     in_hand: InHand,
     marks: Marks,
     pulse: Pulse,
+    judgement: Judgement,
+    /// When the sweep's loop last turned.
+    swept: Pulse,
+    /// Has the sweep look at once.
+    sweep_now: Notify,
+    /// Whether so many results wait to be published that no more jobs are taken in.
+    is_clogged: AtomicBool,
     errands: TaskTracker,
     /// Whether it was ever seen to consume.
     has_consumed: AtomicBool,
 }
 
 impl Worker {
-    /// Signs the worker on, and keeps saying that it is alive on `tasks` until `stop`.
+    /// Signs the worker on.
     ///
     /// # Errors
     /// The database refuses.
@@ -88,13 +99,6 @@ impl Worker {
             concurrency: parts.config.worker.concurrency,
         };
         parts.store.register(&registration).await?;
-        let pulse = Pulse::default();
-        tasks.spawn(presence::beat(
-            parts.store.clone(),
-            id,
-            pulse.clone(),
-            stop.clone(),
-        ));
         Ok(Self(Arc::new(Inner {
             id,
             servers: parts
@@ -109,13 +113,25 @@ impl Worker {
             in_hand: InHand::default(),
             marks: Marks::start(parts.store.clone(), tasks, stop.clone()),
             store: parts.store,
-            runner: parts.runner,
             clock: parts.clock,
+            pulse: parts.runner.pulse.clone(),
+            runner: parts.runner,
+            judgement: Judgement::default(),
+            swept: Pulse::default(),
+            sweep_now: Notify::new(),
+            is_clogged: AtomicBool::new(false),
             config: parts.config,
-            pulse,
             errands: TaskTracker::new(),
             has_consumed: AtomicBool::new(false),
         })))
+    }
+
+    /// Starts the loops beside the intake on `tasks`, until `stop`: the heartbeat, which claims lost
+    /// runs on `runs`, the sweep, and the control messages.
+    pub fn start(&self, runs: &TaskTracker, tasks: &TaskTracker, stop: &CancellationToken) {
+        tasks.spawn(Presence::of(self.clone(), runs.clone()).keep(stop.clone()));
+        tasks.spawn(Sweep::of(self.clone()).keep(stop.clone()));
+        tasks.spawn(self.clone().obey(stop.clone()));
     }
 
     /// This process's id.

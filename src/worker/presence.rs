@@ -1,61 +1,165 @@
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::ids::WorkerId;
-use crate::store::Store;
+use super::Worker;
+use crate::ids::JobId;
+use crate::runner::Halt;
+use crate::store::{Notice, OwnJob, Session, StoreError, Wants};
 
 const BEAT: Duration = Duration::from_secs(2);
 /// A heartbeat that takes longer counts as failed.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The pause before a lost session is made anew.
+const PAUSE: Duration = Duration::from_millis(500);
+/// How long a worker that lost its session takes nobody for dead: a database that came back has
+/// lost everybody's.
+const TRUCE: Duration = Duration::from_secs(15);
 
-/// When the last heartbeat was stored.
-#[derive(Clone)]
-pub(super) struct Pulse {
-    origin: Instant,
-    last: Arc<AtomicU64>,
+/// So many results that wait to be published hold jobs back.
+const MOST_UNPUBLISHED: u32 = 5_000;
+
+/// Whether this worker may take others for dead. A clone is the same.
+#[derive(Clone, Default)]
+pub(super) struct Judgement(Arc<AtomicBool>);
+
+impl Judgement {
+    pub(super) fn may_judge(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, may_judge: bool) {
+        self.0.store(may_judge, Ordering::Relaxed);
+    }
 }
 
-impl Default for Pulse {
-    fn default() -> Self {
+/// The part of a worker that says that it is alive, and hears what is called off.
+pub(super) struct Presence {
+    worker: Worker,
+    /// When it may judge; none at the first session.
+    truce_until: Option<Instant>,
+    /// Runs that the database knows and this process does not, as of the last heartbeat.
+    strangers: HashMap<JobId, i32>,
+    runs: TaskTracker,
+}
+
+impl Presence {
+    pub(super) fn of(worker: Worker, runs: TaskTracker) -> Self {
         Self {
-            origin: Instant::now(),
-            last: Arc::default(),
+            worker,
+            truce_until: None,
+            strangers: HashMap::new(),
+            runs,
         }
     }
-}
 
-impl Pulse {
-    fn stored(&self) {
-        let millis = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last.store(millis, Ordering::Relaxed);
-    }
-
-    /// How long ago the last heartbeat was stored.
-    pub(super) fn age(&self) -> Duration {
-        let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
-        self.origin.elapsed().saturating_sub(last)
-    }
-}
-
-/// Says that the worker is alive, until `stop`.
-pub(super) async fn beat(store: Store, worker: WorkerId, pulse: Pulse, stop: CancellationToken) {
-    let mut ticks = interval(BEAT);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        match tokio::time::timeout(PATIENCE, store.beat(worker)).await {
-            Ok(Ok(())) => pulse.stored(),
-            Ok(Err(error)) => tracing::warn!(%error, "the heartbeat was not stored"),
-            Err(_elapsed) => tracing::warn!("the heartbeat was not stored in time"),
+    /// Keeps a session until `stop`, then signs off.
+    pub(super) async fn keep(mut self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            let id = self.worker.0.id;
+            match timeout(PATIENCE, self.worker.0.store.open_session(id)).await {
+                Ok(Ok(session)) => {
+                    self.worker.0.pulse.stored(Instant::now());
+                    if let Some(Err(error)) = stop.run_until_cancelled(self.live(session)).await {
+                        tracing::warn!(%error, "the session with the database is lost; making another");
+                    }
+                }
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "there is no session of its own with the database");
+                }
+                Err(_elapsed) => tracing::warn!("a session with the database takes too long"),
+            }
+            self.worker.0.judgement.set(false);
+            self.truce_until = Some(Instant::now() + TRUCE);
+            if stop.is_cancelled() {
+                break;
+            }
+            self.beat_without_session().await;
+            stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
+        }
+        let worker = &self.worker.0;
+        match timeout(PATIENCE, worker.store.sign_off(worker.id)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the worker could not sign off"),
+            Err(_elapsed) => tracing::warn!("the worker could not sign off in time"),
         }
     }
-    match tokio::time::timeout(PATIENCE, store.sign_off(worker)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "the worker could not sign off"),
-        Err(_elapsed) => tracing::warn!("the worker could not sign off in time"),
+
+    /// Lives with a session until it is lost.
+    async fn live(&mut self, mut session: Session) -> Result<(), StoreError> {
+        let mut ticks = interval(BEAT);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let is_over = self.truce_until.is_none_or(|until| until <= Instant::now());
+            self.worker.0.judgement.set(is_over);
+            tokio::select! {
+                _ = ticks.tick() => {
+                    let sent = Instant::now();
+                    let Ok(jobs) = timeout(PATIENCE, session.beat()).await else {
+                        return Err(StoreError::SessionLost);
+                    };
+                    let jobs = jobs?;
+                    self.worker.0.pulse.stored(sent);
+                    self.compare(jobs);
+                    self.measure().await;
+                }
+                notice = session.next() => match notice? {
+                    // The heartbeat brings the reason along.
+                    Notice::CalledOff(job) if self.worker.0.in_hand.has(job) => ticks.reset_immediately(),
+                    Notice::CalledOff(_) | Notice::Due => self.worker.0.sweep_now.notify_one(),
+                },
+            }
+        }
+    }
+
+    /// The pool may reach the database where a session of its own does not.
+    async fn beat_without_session(&self) {
+        let worker = &self.worker.0;
+        let sent = Instant::now();
+        if let Ok(Ok(())) = timeout(PATIENCE, worker.store.beat(worker.id)).await {
+            worker.pulse.stored(sent);
+        }
+    }
+
+    /// Looks how many results wait to be published.
+    async fn measure(&self) {
+        let worker = &self.worker.0;
+        let counted = timeout(PATIENCE, worker.store.count_unpublished(MOST_UNPUBLISHED));
+        if let Ok(Ok(count)) = counted.await {
+            let is_clogged = count >= MOST_UNPUBLISHED;
+            if worker.is_clogged.swap(is_clogged, Ordering::Relaxed) != is_clogged {
+                tracing::warn!(is_clogged, "jobs are taken in only while results get out");
+            }
+        }
+    }
+
+    /// Compares what the database says that this worker runs with what it has in hand. A run that
+    /// is missing at two heartbeats got lost, and its job is claimed again.
+    fn compare(&mut self, jobs: Vec<OwnJob>) {
+        let mut strangers = HashMap::new();
+        for job in jobs {
+            if let Some(called_off) = job.called_off {
+                let halt = Halt::CalledOff(called_off);
+                self.worker.0.in_hand.pull(job.id, halt);
+            }
+            if self.worker.0.in_hand.has(job.id) {
+                continue;
+            }
+            if self.strangers.get(&job.id) == Some(&job.attempt) {
+                tracing::warn!(job.id = %job.id, "a run got lost; its job is claimed again");
+                let worker = self.worker.clone();
+                self.runs
+                    .spawn(async move { worker.handle_known(job.id, Wants::ToRun).await });
+            } else {
+                strangers.insert(job.id, job.attempt);
+            }
+        }
+        self.strangers = strangers;
     }
 }
 

@@ -11,6 +11,8 @@ use crate::store::StoredResult;
 const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to.";
 /// How long a message on the side is tried.
 const ERRAND: Duration = Duration::from_mins(10);
+/// How long a result is tried before the sweep may try it: less than a job's row says.
+const LEASE: Duration = Duration::from_secs(25);
 const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(30);
 
@@ -28,12 +30,17 @@ enum Way {
 }
 
 impl Worker {
-    /// Publishes a job's result until the broker has confirmed it, and marks it then.
+    /// Publishes a job's result until the broker has confirmed it, and marks it then. What is not
+    /// confirmed in time is left to the sweep.
     pub(super) async fn publish_result(&self, stored: &StoredResult) {
-        match self.deliver(stored, Kind::OfJob).await {
-            Ok(()) => self.0.marks.confirmed(stored.result.job_id).await,
-            Err(error) => {
-                tracing::error!(job.id = %stored.result.job_id, %error, "a result is stored and not published");
+        let job = stored.result.job_id;
+        match tokio::time::timeout(LEASE, self.deliver(stored, Kind::OfJob)).await {
+            Ok(Ok(())) => self.0.marks.confirmed(job).await,
+            Ok(Err(error)) => {
+                tracing::error!(job.id = %job, %error, "a result is stored and not published");
+            }
+            Err(_elapsed) => {
+                tracing::warn!(job.id = %job, "a result is stored and not published yet");
             }
         }
     }

@@ -1,5 +1,4 @@
 use chrono::{DateTime, Utc};
-use sha2::{Digest as _, Sha256};
 
 use super::Worker;
 use super::outgoing::Original;
@@ -58,7 +57,7 @@ impl Worker {
         }
     }
 
-    /// Whether the job may run here.
+    /// Whether the job may run here, and its sender may speak for its user.
     fn check(&self, job: &Job, properties: &Properties) -> Result<(), Failure> {
         let sender = properties
             .user_id
@@ -68,6 +67,16 @@ impl Worker {
             let text = "/user_id: it is not the AMQP user that published the message";
             return Err(Failure::new(ErrorCode::Unauthorized, text));
         }
+        self.check_here(job)
+    }
+
+    /// Whether a job that came by way of the database is one, and may run here.
+    pub(super) fn check_stored(&self, job: &Job) -> Result<(), Failure> {
+        wire::check(job)?;
+        self.check_here(job)
+    }
+
+    fn check_here(&self, job: &Job) -> Result<(), Failure> {
         if let Some(model) = job
             .model
             .as_deref()
@@ -99,13 +108,6 @@ impl Worker {
         }
         Ok(())
     }
-}
-
-/// The hash by which a repeat is told from other content: that of the fields, however they were
-/// written.
-pub(super) fn content_hash(job: &Job) -> [u8; 32] {
-    let json = serde_json::to_vec(job).unwrap_or_default();
-    Sha256::digest(json).into()
 }
 
 /// The message's `traceparent`; where it has none the job starts a trace, whose id is the job's.
@@ -154,22 +156,6 @@ mod tests {
         ] {
             assert!(!is_traceparent(bad), "{bad}");
         }
-    }
-
-    #[test]
-    fn the_hash_is_that_of_the_fields_however_they_are_written() {
-        let hash = |body: &str| content_hash(&wire::decode(body.as_bytes(), 1 << 20).unwrap().0);
-        let one = hash(
-            r#"{"user_id":"u","messages":[{"role":"user","content":"x"}],"metadata":{"b":1,"a":2}}"#,
-        );
-        let same = hash(
-            r#"{ "metadata": {"a":2, "b":1}, "messages":[{"content":"x","role":"user"}], "user_id":"u"}"#,
-        );
-        let other = hash(
-            r#"{"user_id":"u","messages":[{"role":"user","content":"y"}],"metadata":{"b":1,"a":2}}"#,
-        );
-        assert_eq!(one, same);
-        assert_ne!(one, other);
     }
 
     #[test]

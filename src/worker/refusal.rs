@@ -32,16 +32,7 @@ impl Worker {
     ) -> Result<(), StoreError> {
         let failure = &refused.failure;
         tracing::info!(job.id = %job_id, error.code = %failure.code, "a message is refused");
-        let properties = original.properties.to_json().to_string();
-        let letter = DeadLetter {
-            job_id: Some(job_id),
-            failure,
-            body: &original.body,
-            properties: &properties,
-        };
-        insisting!("dead letter", self.0.store.bury(&letter))?;
-        let copy = outgoing::dead_letter(self.0.broker.names(), original, failure, 0, self.0.id);
-        self.errand(copy);
+        self.bury(original, failure, Some(job_id)).await?;
         let stored = self.refusal(original, refused, job_id);
         match told(failure.code, original) {
             Told::Nobody => {}
@@ -52,6 +43,38 @@ impl Worker {
             }
             Told::ReplyToAlone => self.deliver_to_inbox_alone(&stored).await,
         }
+        Ok(())
+    }
+
+    /// Keeps a control message that cannot be obeyed: a row, and a copy in the dead letters' queue.
+    ///
+    /// # Errors
+    /// The database refuses for good.
+    pub(super) async fn refuse_control(
+        &self,
+        original: &Original,
+        failure: Failure,
+    ) -> Result<(), StoreError> {
+        tracing::info!(error.code = %failure.code, error = failure.message, "a control message is refused");
+        self.bury(original, &failure, None).await
+    }
+
+    async fn bury(
+        &self,
+        original: &Original,
+        failure: &Failure,
+        job_id: Option<JobId>,
+    ) -> Result<(), StoreError> {
+        let properties = original.properties.to_json().to_string();
+        let letter = DeadLetter {
+            job_id,
+            failure,
+            body: &original.body,
+            properties: &properties,
+        };
+        insisting!("dead letter", self.0.store.bury(&letter))?;
+        let copy = outgoing::dead_letter(self.0.broker.names(), original, failure, 0, self.0.id);
+        self.errand(copy);
         Ok(())
     }
 

@@ -4,159 +4,212 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 
 use super::Worker;
-use super::delivery::Taken;
 use super::in_hand::Held;
 use super::outgoing::{self, Original};
-use crate::fault::{ErrorCode, Failure};
-use crate::ids::{JobId, UserId};
-use crate::runner::{Ended, JobInHand, Ran, exhausted};
-use crate::store::{ClaimedJob, Wants, parse_request};
+use crate::fault::{ErrorCode, Failure, Fault};
+use crate::ids::UserId;
+use crate::runner::{Ended, JobInHand, Ran, Settlement, insisting, settle};
+use crate::store::{ClaimedJob, Closed, Next, StoreError, StoredResult, Written, parse_request};
 use crate::wire::Job;
 
 /// What became of a run.
 #[derive(PartialEq, Eq)]
 pub(super) enum Run {
-    /// The job has ended, or somebody else has it.
+    /// The job has ended, waits, or is somebody else's.
     Settled,
     /// The job is still with this worker, and unfinished.
     BrokeOff,
 }
 
 impl Worker {
-    /// Runs a claimed job to its end and publishes what follows. A run that breaks off is a defect,
-    /// and would break off again: the job is claimed once more, and ends as that.
+    /// Runs a claimed job and publishes what follows. A run that breaks off is a defect; it may have
+    /// been of the moment, so that the job is tried again like one whose worker died.
     pub(super) async fn run(
         &self,
         claimed: ClaimedJob,
         brought: Option<(Job, Original)>,
         held: Held,
     ) {
-        let job_id = claimed.run.job_id;
-        let run = Box::pin(self.run_once(claimed, brought, held));
-        if run.await == Run::Settled {
-            return;
-        }
-        match Box::pin(self.claim_known(job_id, Wants::ToRun)).await {
-            Ok(Taken::Run(claimed, held) | Taken::GiveUp(claimed, held)) => {
-                let trace = claimed
-                    .traceparent
-                    .as_deref()
-                    .and_then(|text| text.get(3..35));
-                let text = format!(
-                    "the worker could not go on; its log has more under trace {}",
-                    trace.unwrap_or("(none)")
-                );
-                let failure = Failure::new(ErrorCode::Internal, text);
-                Box::pin(self.end(*claimed, held, failure)).await;
-            }
-            Ok(Taken::Finished(_) | Taken::Queued(_) | Taken::Settled) => {}
-            Err(error) => {
-                tracing::error!(job.id = %job_id, %error, "a job that broke off cannot be claimed again");
+        let (run, failures) = (claimed.run, claimed.failures);
+        let traceparent = claimed.traceparent.clone();
+        let running = Box::pin(self.run_once(claimed, brought, &held));
+        if running.await == Run::BrokeOff {
+            let ended = Box::pin(self.broke_off(run, failures, traceparent)).await;
+            if let Err(error) = ended {
+                tracing::error!(job.id = %run.job_id, %error, "a job that broke off cannot be settled");
             }
         }
+        drop(held);
     }
 
     pub(super) async fn run_once(
         &self,
         claimed: ClaimedJob,
         brought: Option<(Job, Original)>,
-        held: Held,
+        held: &Held,
     ) -> Run {
         let (job, original) = match brought {
             Some((job, original)) => (Some(job), Some(original)),
             None => (None, None),
         };
         let request = claimed.request.clone();
-        let Some(job) = self.in_hand(claimed, job) else {
-            return Run::BrokeOff;
+        let run = claimed.run;
+        let job = match self.in_hand(claimed, job, held) {
+            Ok(job) => job,
+            Err(Unfit::Unreadable) => return Run::BrokeOff,
+            Err(Unfit::Refused(failure)) => return Box::pin(self.end(run, failure)).await,
         };
-        let (job_id, span) = (job.claimed.run.job_id, job_span(&job));
-        let running = tracing::Instrument::instrument(Box::pin(self.0.runner.run(job)), span);
+        let span = job_span(&job);
+        let running = tracing::Instrument::instrument(Box::pin(self.0.runner.run(*job)), span);
         let ran = AssertUnwindSafe(running).catch_unwind().await;
-        drop(held);
         match ran {
             Ok(Ok(ran)) => {
-                Box::pin(self.settle(job_id, ran, original, request)).await;
+                Box::pin(self.settle(run.job_id, ran, original, request)).await;
                 return Run::Settled;
             }
-            Ok(Err(error)) => tracing::error!(job.id = %job_id, %error, "a run broke off"),
-            Err(_panic) => tracing::error!(job.id = %job_id, "a run panicked"),
+            Ok(Err(error)) => tracing::error!(job.id = %run.job_id, %error, "a run broke off"),
+            Err(_panic) => tracing::error!(job.id = %run.job_id, "a run panicked"),
         }
         Run::BrokeOff
     }
 
-    /// Ends a job that failed too often.
-    pub(super) async fn give_up(&self, claimed: ClaimedJob, held: Held) {
-        let failure = exhausted(self.0.config.jobs.max_attempts);
-        self.end(claimed, held, failure).await;
+    async fn broke_off(
+        &self,
+        run: crate::store::Run,
+        failures: u32,
+        traceparent: Option<String>,
+    ) -> Result<(), StoreError> {
+        let trace = traceparent.as_deref().and_then(|text| text.get(3..35));
+        let text = format!(
+            "the worker could not go on; its log has more under trace {}",
+            trace.unwrap_or("(none)")
+        );
+        let failure = Failure::new(ErrorCode::Internal, text);
+        let most = self.0.config.jobs.max_attempts;
+        let fault = Fault::Retry { after: None };
+        match settle(fault, failures, most, fastrand::f64()) {
+            Settlement::Park { wait } => {
+                let parked = insisting!("park", self.0.store.park(&run, wait, &failure))?;
+                if parked == Written::Fenced {
+                    tracing::info!(job.id = %run.job_id, "another worker has this job now");
+                }
+            }
+            Settlement::Fail => {
+                Box::pin(self.end(run, failure)).await;
+            }
+        }
+        Ok(())
     }
 
     /// Ends a claimed job without running it.
-    async fn end(&self, claimed: ClaimedJob, held: Held, failure: Failure) {
-        let (job_id, request) = (claimed.run.job_id, claimed.request.clone());
-        let Some(job) = self.in_hand(claimed, None) else {
-            return;
-        };
-        let ran = Box::pin(self.0.runner.fail(job, failure)).await;
-        drop(held);
-        match ran {
-            Ok(ran) => Box::pin(self.settle(job_id, ran, None, request)).await,
-            Err(error) => tracing::error!(job.id = %job_id, %error, "a job cannot be ended"),
+    async fn end(&self, run: crate::store::Run, failure: Failure) -> Run {
+        match insisting!("close", self.0.store.close_run(&run, failure.clone())) {
+            Ok(Some(closed)) => Box::pin(self.closed(closed)).await,
+            Ok(None) => {
+                tracing::info!(job.id = %run.job_id, "another worker has this job now");
+            }
+            Err(error) => {
+                tracing::error!(job.id = %run.job_id, %error, "a job cannot be ended");
+            }
         }
+        Run::Settled
     }
 
     /// The claimed job, read; from its row where the delivery did not bring it.
-    fn in_hand(&self, claimed: ClaimedJob, job: Option<Job>) -> Option<JobInHand> {
-        let job_id = claimed.run.job_id;
-        let stored = || {
-            let request = claimed.request.as_deref().unwrap_or_default();
-            parse_request(request, job_id)
-                .map_err(|error| tracing::error!(%error, "a stored job cannot be read"))
-        };
+    fn in_hand(
+        &self,
+        claimed: ClaimedJob,
+        job: Option<Job>,
+        held: &Held,
+    ) -> Result<Box<JobInHand>, Unfit> {
         let job = match job {
             Some(job) => job,
-            None => stored().ok()?,
+            None => self.stored_job(&claimed)?,
         };
-        let user = UserId::new(&job.user_id)?;
+        let user = UserId::new(&job.user_id).ok_or(Unfit::Unreadable)?;
         let model = job
             .model
             .clone()
             .unwrap_or_else(|| self.model().default_model.clone());
-        Some(JobInHand {
+        Ok(Box::new(JobInHand {
             claimed,
             user,
             model: Arc::from(model),
             job,
-        })
+            leash: held.leash().clone(),
+            gaps: held.gaps(),
+        }))
     }
 
-    /// What follows the end of a run: its result, the next turn's wake-up, its dead letter.
+    /// The job that a row holds.
+    fn stored_job(&self, claimed: &ClaimedJob) -> Result<Job, Unfit> {
+        let request = claimed.request.as_deref().unwrap_or_default();
+        let is_first = claimed.run.attempt == 1;
+        let job = parse_request(request, claimed.run.job_id).map_err(|error| {
+            tracing::error!(%error, "a stored job cannot be read");
+            if is_first {
+                Unfit::Refused(Failure::new(ErrorCode::InvalidJob, error.to_string()))
+            } else {
+                Unfit::Unreadable
+            }
+        })?;
+        // What came by way of the database has not been looked at by a worker yet.
+        if is_first {
+            self.check_stored(&job).map_err(Unfit::Refused)?;
+        }
+        Ok(job)
+    }
+
+    /// What follows the end of a run.
     async fn settle(
         &self,
-        job_id: JobId,
+        job_id: crate::ids::JobId,
         ran: Ran,
         original: Option<Original>,
         request: Option<String>,
     ) {
-        let ended = match ran {
-            Ran::Ended(ended) => *ended,
-            Ran::Fenced => {
-                return tracing::info!(job.id = %job_id, "another worker has this job now");
+        match ran {
+            Ran::Ended(ended) => {
+                let Ended { result, next } = *ended;
+                let original = original.unwrap_or_else(|| {
+                    outgoing::known_original(
+                        job_id,
+                        request.as_deref().unwrap_or_default(),
+                        &result,
+                    )
+                });
+                self.ended(result, next, original).await;
             }
-        };
-        let Ended {
-            result: stored,
+            Ran::Parked => {}
+            Ran::GivenBack(next) => self.errand(outgoing::wake_up(self.0.broker.names(), next)),
+            Ran::Fenced => tracing::info!(job.id = %job_id, "another worker has this job now"),
+        }
+    }
+
+    /// What follows the end of a job that nobody ran.
+    pub(super) async fn closed(&self, closed: Closed) {
+        let Closed {
+            result,
             next,
-        } = ended;
+            request,
+        } = closed;
+        let original = outgoing::known_original(result.result.job_id, &request, &result);
+        self.ended(result, next, original).await;
+    }
+
+    /// What follows the end of a job: the next turn's wake-up, its dead letter, its result.
+    async fn ended(&self, stored: StoredResult, next: Option<Next>, original: Original) {
         if let Some(next) = next {
             self.errand(outgoing::wake_up(self.0.broker.names(), next));
         }
-        if let Some(error) = &stored.result.error {
+        if let Some(error) = stored
+            .result
+            .error
+            .as_ref()
+            .filter(|error| error.code != ErrorCode::Cancelled)
+        {
             let failure = Failure::new(error.code, error.message.clone());
-            tracing::info!(job.id = %job_id, error.code = %failure.code, "a job failed");
-            let original = original.unwrap_or_else(|| {
-                outgoing::known_original(job_id, request.as_deref().unwrap_or_default(), &stored)
-            });
+            tracing::info!(job.id = %stored.result.job_id, error.code = %failure.code, "a job failed");
             let (names, attempts) = (self.0.broker.names(), stored.result.attempt);
             self.errand(outgoing::dead_letter(
                 names, &original, &failure, attempts, self.0.id,
@@ -164,6 +217,14 @@ impl Worker {
         }
         self.publish_result(&stored).await;
     }
+}
+
+/// Why a claimed job cannot be run.
+enum Unfit {
+    /// Its row holds what no worker wrote.
+    Unreadable,
+    /// It may not run here.
+    Refused(Failure),
 }
 
 fn job_span(job: &JobInHand) -> tracing::Span {

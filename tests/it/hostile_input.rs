@@ -189,11 +189,10 @@ fn no_job() -> Vec<Bad> {
         field("metadata", json!({"x": "y".repeat(16_384)}), "/metadata"),
         field("stream", "yes", "/stream"),
         field("stream", true, "/stream"),
-        field("not_before", "2030-01-01T00:00:00Z", "/not_before"),
+        field("not_before", "tomorrow", "/not_before"),
         field("on_busy", "wait", "/on_busy"),
         field("on_busy", 0, "/on_busy"),
-        field("on_busy", "reject", "/on_busy"),
-        field("on_busy", "interrupt", "/on_busy"),
+        field("on_busy", "Reject", "/on_busy"),
     ]
 }
 

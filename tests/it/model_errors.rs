@@ -87,6 +87,7 @@ async fn a_model_that_is_busy_for_a_moment_is_asked_again() {
 async fn a_model_that_stays_away_makes_the_job_fail() {
     let gone = || error(500, "server_error", "");
     Setup::new()
+        .set("CHAT_MAX_ATTEMPTS", "1")
         .replies([gone(), gone(), gone()])
         .run(async |s| {
             failed(s, "model_unavailable").await;
@@ -145,6 +146,7 @@ async fn an_answer_that_cannot_be_read_is_a_breach_of_protocol() {
         || Reply::raw(200, [0xff, 0xfe, 0x00]),
     ] {
         Setup::new()
+            .set("CHAT_MAX_ATTEMPTS", "1")
             .replies([broken(), broken(), broken()])
             .run(async |s| {
                 failed(s, "model_protocol").await;
@@ -165,7 +167,9 @@ async fn an_answer_that_breaks_off_is_asked_for_again() {
 
 #[tokio::test]
 async fn a_model_that_hangs_is_given_up_after_its_time() {
-    let setup = Setup::new().replies([Reply::never(), Reply::never()]);
+    let setup = Setup::new()
+        .set("CHAT_MAX_ATTEMPTS", "1")
+        .replies([Reply::never(), Reply::never()]);
     setup
         .set("CHAT_MODEL_TIMEOUT_SECS", "1")
         .run(async |s| {

@@ -1,0 +1,127 @@
+use super::ending::{self, Ended};
+use super::leash::Halt;
+use super::patience::insisting;
+use super::run::{JobInHand, Progress, Ran, Runner};
+use super::settlement::{Settlement, settle};
+use crate::chat::Answer;
+use crate::conversation::Outcome;
+use crate::fault::{Failure, Fault};
+use crate::store::{Finished, NewIteration, StoreError, Written, cancelled};
+
+/// The ends of a run.
+impl Runner {
+    /// Stores what is not stored yet, and an answer with it.
+    pub(super) async fn append(
+        &self,
+        job: &JobInHand,
+        progress: &mut Progress,
+        iteration: Option<&NewIteration<'_>>,
+    ) -> Result<Written, StoreError> {
+        let results = std::mem::take(&mut progress.unsaved);
+        let written = insisting!(
+            "append",
+            self.store.append(&job.claimed.run, &results, iteration)
+        )?;
+        // What is stored is progress.
+        progress.failures = 0;
+        Ok(written)
+    }
+
+    /// Ends the job, together with its last entries.
+    pub(super) async fn finish(
+        &self,
+        job: &JobInHand,
+        mut progress: Progress,
+        mut iteration: Option<&NewIteration<'_>>,
+        mut outcome: Outcome,
+    ) -> Result<Ran, StoreError> {
+        loop {
+            let model = progress
+                .conversation
+                .last_answer()
+                .and_then(|answer: &Answer| answer.model.clone());
+            let totals = progress.conversation.totals();
+            let warnings = progress.warnings.clone();
+            let text = &self.jobs.unfinished_reply;
+            let ending = ending::ending(outcome, totals, model, warnings, text);
+            let run = &job.claimed.run;
+            let finished = insisting!(
+                "finish",
+                self.store
+                    .finish(run, &progress.unsaved, iteration, &ending)
+            );
+            match finished? {
+                Finished::Fenced => return Ok(Ran::Fenced),
+                Finished::Ended {
+                    finished_at,
+                    answer_to,
+                    next,
+                } => {
+                    let result = ending::result(job, &ending, finished_at, answer_to);
+                    return Ok(Ran::Ended(Box::new(Ended { result, next })));
+                }
+                // Its entries are stored; only its end was not.
+                Finished::CalledOff(called_off) => {
+                    progress.unsaved.clear();
+                    iteration = None;
+                    outcome = Outcome::Cancelled(cancelled(called_off.reason));
+                }
+            }
+        }
+    }
+
+    /// What follows a failure: the job is tried again later, or it fails.
+    pub(super) async fn fail(
+        &self,
+        job: &JobInHand,
+        mut progress: Progress,
+        fault: Fault,
+        failure: Failure,
+    ) -> Result<Ran, StoreError> {
+        if !progress.unsaved.is_empty()
+            && self.append(job, &mut progress, None).await? == Written::Fenced
+        {
+            return Ok(Ran::Fenced);
+        }
+        let most = self.jobs.max_attempts;
+        match settle(fault, progress.failures, most, fastrand::f64()) {
+            Settlement::Fail => {
+                self.finish(job, progress, None, Outcome::Failed(failure))
+                    .await
+            }
+            Settlement::Park { wait } => {
+                tracing::info!(error.code = %failure.code, wait_ms = wait.as_millis(), "the job is tried again later");
+                let run = &job.claimed.run;
+                match insisting!("park", self.store.park(run, wait, &failure))? {
+                    Written::Stored => Ok(Ran::Parked),
+                    Written::Fenced => Ok(Ran::Fenced),
+                }
+            }
+        }
+    }
+
+    /// Stops a run where it stands: its job was called off, or goes to another worker.
+    pub(super) async fn halt(
+        &self,
+        job: &JobInHand,
+        mut progress: Progress,
+    ) -> Result<Ran, StoreError> {
+        if !progress.unsaved.is_empty()
+            && self.append(job, &mut progress, None).await? == Written::Fenced
+        {
+            return Ok(Ran::Fenced);
+        }
+        let run = &job.claimed.run;
+        match job.leash.pulled() {
+            Some(Halt::CalledOff(called_off)) => {
+                let outcome = Outcome::Cancelled(cancelled(called_off.reason.clone()));
+                insisting!("interrupted calls", self.store.interrupt_calls(run))?;
+                self.finish(job, progress, None, outcome).await
+            }
+            Some(Halt::GiveBack) | None => {
+                let next = insisting!("give back", self.store.give_back(run))?;
+                Ok(next.map_or(Ran::Fenced, Ran::GivenBack))
+            }
+        }
+    }
+}

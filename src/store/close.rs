@@ -1,0 +1,220 @@
+use sqlx::PgConnection;
+
+use super::claim_rules::Closing;
+use super::finish::{Next, queue_next_turn};
+use super::outbox::StoredResult;
+use super::record::Run;
+use super::{Store, StoreError};
+use crate::fault::{ErrorCode, Failure};
+use crate::ids::{ConversationId, JobId};
+
+/// A job that was ended without a run.
+#[derive(Debug)]
+pub struct Closed {
+    /// Its result, and where it goes.
+    pub result: StoredResult,
+    /// The conversation's next turn, which wants a wake-up.
+    pub next: Option<Next>,
+    /// Its JSON text, armoured.
+    pub request: String,
+}
+
+impl Closing {
+    /// What the job's result says. `reason` is that of who called it off.
+    pub(super) fn failure(self, max_attempts: u32, reason: Option<String>) -> Failure {
+        match self {
+            Self::Exhausted => Failure::new(
+                ErrorCode::AttemptsExhausted,
+                format!(
+                    "the job's worker died, or the job failed, {max_attempts} times (CHAT_MAX_ATTEMPTS)"
+                ),
+            ),
+            Self::CalledOff => cancelled(reason),
+            Self::Overdue => overdue(),
+            Self::Busy => Failure::new(
+                ErrorCode::ConversationBusy,
+                "the conversation has an unfinished job, and this one has on_busy=reject",
+            ),
+        }
+    }
+}
+
+/// The failure of a job that was called off.
+#[must_use]
+pub fn cancelled(reason: Option<String>) -> Failure {
+    let text = reason.filter(|reason| !reason.is_empty());
+    Failure::new(
+        ErrorCode::Cancelled,
+        text.unwrap_or_else(|| "the job was cancelled".to_owned()),
+    )
+}
+
+fn overdue() -> Failure {
+    Failure::new(
+        ErrorCode::DeadlineExceeded,
+        "the job's deadline passed while it waited",
+    )
+}
+
+impl Store {
+    /// Jobs that wait and need not any more: called off, or past their deadline.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn find_over(&self, most: u32) -> Result<Vec<JobId>, StoreError> {
+        let rows = sqlx::query_scalar!(
+            r#"
+            (SELECT id AS "id!" FROM chat.jobs
+             WHERE cancel_requested_at IS NOT NULL AND finished_at IS NULL AND status IN ('waiting', 'queued') LIMIT $1)
+            UNION
+            (SELECT id FROM chat.jobs
+             WHERE deadline <= now() AND finished_at IS NULL AND status IN ('waiting', 'queued') LIMIT $1)
+            "#,
+            i64::from(most)
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(JobId).collect())
+    }
+
+    /// Ends a job that waits and was called off, or is past its deadline. None: it is neither any
+    /// more, or somebody runs it.
+    ///
+    /// # Errors
+    /// The database fails; nothing is stored then, or all of it.
+    pub async fn close_over(&self, job: JobId) -> Result<Option<Closed>, StoreError> {
+        let mut tx = self.begin().await?;
+        let conversation = sqlx::query_scalar!(
+            r#"
+            SELECT id AS "id!" FROM chat.conversations
+            WHERE id = (SELECT conversation_id FROM chat.jobs WHERE id = $1) FOR NO KEY UPDATE
+            "#,
+            job.0
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some(conversation) = conversation else {
+            return Ok(None);
+        };
+        let row = sqlx::query!(
+            r#"
+            SELECT cancel_requested_at IS NOT NULL AS "called_off!", cancel_reason FROM chat.jobs
+            WHERE id = $1 AND status IN ('waiting', 'queued')
+              AND (cancel_requested_at IS NOT NULL OR deadline <= now())
+            FOR NO KEY UPDATE
+            "#,
+            job.0
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some(row) = row else {
+            return Ok(None);
+        };
+        let failure = if row.called_off {
+            cancelled(row.cancel_reason)
+        } else {
+            overdue()
+        };
+        let closed = close(&mut tx, job, ConversationId(conversation), failure).await?;
+        tx.commit().await?;
+        Ok(Some(closed))
+    }
+}
+
+impl Store {
+    /// Ends the job of a run that broke off. None: somebody else owns the job.
+    ///
+    /// # Errors
+    /// The database fails; nothing is stored then, or all of it.
+    pub async fn close_run(
+        &self,
+        run: &Run,
+        failure: Failure,
+    ) -> Result<Option<Closed>, StoreError> {
+        let mut tx = self.begin().await?;
+        sqlx::query!(
+            "SELECT FROM chat.conversations WHERE id = $1 FOR NO KEY UPDATE",
+            run.conversation_id.0
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        let owned = sqlx::query!(
+            r#"
+            SELECT FROM chat.jobs WHERE id = $1 AND attempt = $2 AND worker_id = $3 AND status = 'running'
+            FOR NO KEY UPDATE
+            "#,
+            run.job_id.0,
+            run.attempt,
+            run.worker.0
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        if owned.is_none() {
+            return Ok(None);
+        }
+        let closed = close(&mut tx, run.job_id, run.conversation_id, failure).await?;
+        tx.commit().await?;
+        Ok(Some(closed))
+    }
+}
+
+/// Ends a job under the locks of its conversation and itself; its sums are those of its log. Calls
+/// that were under way have an unknown outcome.
+pub(super) async fn close(
+    tx: &mut PgConnection,
+    job: JobId,
+    conversation: ConversationId,
+    failure: Failure,
+) -> Result<Closed, StoreError> {
+    let status = if failure.code == ErrorCode::Cancelled {
+        "cancelled"
+    } else {
+        "failed"
+    };
+    let request = sqlx::query_scalar!(
+        r#"
+        WITH job AS (
+            UPDATE chat.jobs AS j
+            SET status = $2::text::chat.job_status, wait_reason = NULL, due_at = NULL, error_code = $3, error_message = $4,
+                iterations = i.iterations, tool_calls = c.calls, input_tokens = i.input, cached_tokens = i.cached,
+                output_tokens = i.output, reasoning_tokens = i.reasoning,
+                finished_at = now(), publish_due_at = now() + interval '30 s'
+            FROM (
+                SELECT count(*)::integer AS iterations, coalesce(sum(input_tokens), 0)::bigint AS input,
+                       coalesce(sum(cached_tokens), 0)::bigint AS cached, coalesce(sum(output_tokens), 0)::bigint AS output,
+                       coalesce(sum(reasoning_tokens), 0)::bigint AS reasoning
+                FROM chat.iterations WHERE job_id = $1
+            ) AS i, (
+                SELECT count(*)::integer AS calls FROM chat.tool_calls WHERE job_id = $1 AND finished_at IS NOT NULL
+            ) AS c
+            WHERE j.id = $1 AND j.finished_at IS NULL
+            RETURNING j.id, j.request::text AS request, j.reply_to, j.correlation_id, j.priority
+        ), attempt AS (
+            UPDATE chat.attempts SET ended_at = now(), outcome = $2, error_code = $3, error_message = $4
+            WHERE job_id = $1 AND ended_at IS NULL
+        ), calls AS (
+            UPDATE chat.tool_calls SET status = 'interrupted' WHERE job_id = $1 AND status = 'started' AND finished_at IS NULL
+        ), dead_letter AS (
+            INSERT INTO chat.dead_letters (id, job_id, error_code, error_message, body, properties)
+            SELECT gen_random_uuid(), id, $3, $4, convert_to(replace(request, '␛', '\u'), 'UTF8'),
+                   json_strip_nulls(json_build_object('message_id', id, 'type', 'chat.job', 'content_type', 'application/json',
+                       'reply_to', reply_to, 'correlation_id', correlation_id, 'priority', priority))
+            FROM job WHERE $2::text = 'failed'
+        )
+        SELECT request AS "request!" FROM job
+        "#,
+        job.0,
+        status,
+        failure.code.as_str(),
+        failure.message
+    )
+    .fetch_one(&mut *tx)
+    .await?;
+    let result = StoredResult::load(&mut *tx, job).await?;
+    let next = queue_next_turn(tx, conversation.0).await?;
+    Ok(Closed {
+        result,
+        next,
+        request,
+    })
+}

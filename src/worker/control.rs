@@ -1,0 +1,72 @@
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+
+use super::Worker;
+use super::outgoing::Original;
+use crate::broker::Delivery;
+use crate::fault::{ErrorCode, Failure};
+use crate::runner::insisting;
+use crate::store::{Cancelled, StoreError};
+use crate::wire::{Control, decode_control};
+
+/// Control messages that the broker sends ahead.
+const AHEAD: u16 = 32;
+
+impl Worker {
+    /// Does what control messages ask for, until `stop`.
+    pub(super) async fn obey(self, stop: CancellationToken) {
+        let mut intake = self.0.broker.control(AHEAD);
+        while let Some(Some(delivery)) = stop.run_until_cancelled(intake.next()).await {
+            self.obey_one(delivery).await;
+        }
+        intake.stop().await;
+    }
+
+    async fn obey_one(&self, mut delivery: Delivery) {
+        let original = Original {
+            body: Bytes::from(std::mem::take(&mut delivery.body)),
+            properties: std::mem::take(&mut delivery.properties),
+        };
+        let done = match decode_control(&original.body, self.0.config.jobs.max_job_bytes) {
+            Ok(control) => self.control(control).await,
+            Err(failure) => Ok(Err(failure)),
+        };
+        let kept = match done {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(failure)) => self.refuse_control(&original, failure).await,
+            Err(error) => Err(error),
+        };
+        match kept {
+            Ok(()) => delivery.ack(),
+            Err(error) => {
+                tracing::error!(%error, "a control message cannot be obeyed; it goes back to the broker");
+                delivery.requeue();
+            }
+        }
+    }
+
+    async fn control(&self, control: Control) -> Result<Result<(), Failure>, StoreError> {
+        match control {
+            Control::Cancel {
+                job_id,
+                reason,
+                user_id,
+            } => {
+                let (why, user) = (reason.as_deref(), user_id.as_deref());
+                let done = insisting!("cancel", self.0.store.request_cancel(job_id, why, user))?;
+                tracing::info!(job.id = %job_id, outcome = ?done, "a job is called off");
+                Ok(match done {
+                    Cancelled::Requested | Cancelled::Finished | Cancelled::Kept => Ok(()),
+                    Cancelled::Forbidden => Err(Failure::new(
+                        ErrorCode::Unauthorized,
+                        "/user_id: the job belongs to another user",
+                    )),
+                })
+            }
+            Control::Approve { .. } | Control::Deny { .. } => Ok(Err(Failure::new(
+                ErrorCode::InvalidJob,
+                "/type: expected \"cancel\": this version of the worker knows no approvals",
+            ))),
+        }
+    }
+}

@@ -1,0 +1,160 @@
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::Worker;
+use super::outgoing;
+use crate::store::{Next, StoreError};
+
+const TICK: Duration = Duration::from_secs(1);
+/// The net under the marks of turns, and cancels that met their job, are looked at this often.
+const RARELY: Duration = Duration::from_secs(5);
+/// Rows that one statement of a sweep takes.
+const BATCH: u32 = 200;
+/// A sweep that takes longer is given up; the next one goes on where it stopped.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Wake-ups and results that are under way at once.
+const AT_ONCE: usize = 64;
+/// A wake-up that is not confirmed by then is sent again when its mark falls due.
+const WAKING: Duration = Duration::from_secs(10);
+/// Half of what a death may be seen too late by the clocks of two machines' timers.
+const MARGIN: Duration = Duration::from_millis(20);
+
+/// Finds what is due and dispatches it: marked first, woken then.
+pub(super) struct Sweep {
+    worker: Worker,
+    rare: Instant,
+    results: TaskTracker,
+}
+
+impl Sweep {
+    pub(super) fn of(worker: Worker) -> Self {
+        Self {
+            worker,
+            rare: Instant::now(),
+            results: TaskTracker::new(),
+        }
+    }
+
+    /// Sweeps once a second, and when it is told to, until `stop`: if this worker is the one that
+    /// does.
+    pub(super) async fn keep(mut self, stop: CancellationToken) {
+        let mut wait = TICK;
+        while !stop.is_cancelled() {
+            let told = async {
+                tokio::select! {
+                    () = self.worker.0.sweep_now.notified() => {}
+                    () = tokio::time::sleep(wait) => {}
+                }
+            };
+            if stop.run_until_cancelled(told).await.is_none() {
+                return;
+            }
+            wait = match timeout(PATIENCE, self.step()).await {
+                Ok(Ok(next)) => next,
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "a sweep failed; the next one goes on");
+                    TICK
+                }
+                Err(_elapsed) => {
+                    tracing::warn!("a sweep took too long; the next one goes on");
+                    TICK
+                }
+            };
+            self.worker.0.swept.stored(Instant::now());
+        }
+    }
+
+    /// One sweep; how long until the next.
+    async fn step(&mut self) -> Result<Duration, StoreError> {
+        let worker = &self.worker.0;
+        let store = &worker.store;
+        if !store.stand_for_sweeper(worker.id).await? {
+            return Ok(TICK);
+        }
+        let mut wait = TICK;
+        if worker.judgement.may_judge() {
+            let orphans = store.take_from_the_dead(BATCH).await?;
+            if !orphans.is_empty() {
+                tracing::warn!(jobs = orphans.len(), "jobs of dead workers go to others");
+            }
+            self.wake(orphans).await;
+            if let Some(death) = store.next_death().await? {
+                wait = wait.min(death + MARGIN);
+            }
+        }
+        self.close_over().await?;
+        if self.worker.0.broker.health().publishing {
+            let due = store.dispatch_due(BATCH).await?;
+            if due.len() >= usize::try_from(BATCH).unwrap_or(usize::MAX) {
+                wait = Duration::ZERO;
+            }
+            self.wake(due).await;
+            self.publish_stored().await?;
+        }
+        if self.rare <= Instant::now() {
+            self.rare = Instant::now() + RARELY;
+            let stranded = store.dispatch_stranded(BATCH).await?;
+            self.wake(stranded).await;
+            store.apply_kept_cancels().await?;
+        }
+        Ok(wait)
+    }
+
+    /// Publishes the wake-ups of jobs that are marked.
+    async fn wake(&self, jobs: Vec<Next>) {
+        let worker = &self.worker.0;
+        stream::iter(jobs)
+            .for_each_concurrent(AT_ONCE, async |next| {
+                let message = outgoing::wake_up(worker.broker.names(), next);
+                match timeout(WAKING, worker.publisher.publish(message)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => {
+                        tracing::warn!(job.id = %next.job_id, %error, "a wake-up got lost; it is sent again later");
+                    }
+                    Err(_elapsed) => {
+                        tracing::warn!(job.id = %next.job_id, "a wake-up was not confirmed; it is sent again later");
+                    }
+                }
+            })
+            .await;
+    }
+
+    /// Ends the waiting jobs that were called off or are past their deadline.
+    async fn close_over(&self) -> Result<(), StoreError> {
+        let store = &self.worker.0.store;
+        for job in store.find_over(BATCH).await? {
+            if let Some(closed) = store.close_over(job).await? {
+                let worker = self.worker.clone();
+                self.results
+                    .spawn(async move { worker.closed(closed).await });
+            }
+        }
+        Ok(())
+    }
+
+    /// Publishes results that are stored and not known to be published; not while an earlier batch
+    /// is still on its way.
+    async fn publish_stored(&self) -> Result<(), StoreError> {
+        if !self.results.is_empty() {
+            return Ok(());
+        }
+        let results = self.worker.0.store.lease_unpublished(BATCH).await?;
+        if results.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(results = results.len(), "stored results are published");
+        let worker = self.worker.clone();
+        self.results.spawn(async move {
+            let worker = &worker;
+            stream::iter(results)
+                .for_each_concurrent(AT_ONCE, async |stored| worker.publish_result(&stored).await)
+                .await;
+        });
+        Ok(())
+    }
+}
