@@ -18,6 +18,8 @@ use crate::ground::{DRAIN, Ground};
 
 /// What a worker may take beyond its drain, with services that come and go under it.
 const SLACK: Duration = Duration::from_secs(20);
+/// Who is frozen for longer than this is to thaw, not to be killed before.
+const SPARED: Duration = Duration::from_secs(10);
 
 /// All replicas, each in a place that has always one.
 pub(crate) struct Fleet {
@@ -41,6 +43,7 @@ struct Replica {
     child: Child,
     process: Arc<Process>,
     frozen_until: Instant,
+    spared: bool,
 }
 
 struct Process {
@@ -82,14 +85,14 @@ impl Fleet {
 
     /// SIGKILL; another takes the place.
     pub(crate) async fn kill(&mut self, place: usize) -> anyhow::Result<()> {
-        let mut killed = self.replace(place)?;
+        let mut killed = self.replace(self.unless_spared(place))?;
         killed.process.gone.store(true, Ordering::SeqCst);
         Ok(killed.child.kill().await?)
     }
 
     /// SIGTERM; another takes the place. The end is waited for in the background.
     pub(crate) fn drain(&mut self, place: usize) -> anyhow::Result<()> {
-        let leaving = self.replace(place)?;
+        let leaving = self.replace(self.unless_spared(place))?;
         self.leaving.spawn(leaving.stop());
         Ok(())
     }
@@ -100,6 +103,7 @@ impl Fleet {
             return;
         };
         replica.frozen_until = replica.frozen_until.max(Instant::now() + time);
+        replica.spared |= time > SPARED;
         replica.process.signal(Signal::STOP);
         let (process, until) = (Arc::clone(&replica.process), replica.frozen_until);
         self.thaws.spawn(async move {
@@ -162,6 +166,19 @@ impl Fleet {
             .push(format!("worker {number} {fact}; it said last: {last}"));
     }
 
+    /// This place, or the next if the replica there is frozen for long.
+    fn unless_spared(&self, place: usize) -> usize {
+        let is_spared = |place: &usize| {
+            let replica = self.places.get(*place);
+            replica.is_some_and(|replica| replica.spared && replica.frozen_until > Instant::now())
+        };
+        let others = (0..self.places.len()).map(|step| (place + step) % self.places.len());
+        others
+            .into_iter()
+            .find(|place| !is_spared(place))
+            .unwrap_or(place)
+    }
+
     /// Puts a new replica into a place, and hands out the old one.
     fn replace(&mut self, place: usize) -> anyhow::Result<Replica> {
         let fresh = self.launch()?;
@@ -195,6 +212,7 @@ impl Fleet {
             child,
             process: Arc::new(process),
             frozen_until: Instant::now(),
+            spared: false,
         })
     }
 }

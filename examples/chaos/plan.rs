@@ -33,10 +33,16 @@ pub(crate) enum Stop {
     Immediate,
 }
 
+/// Longer than the silence after which a worker counts as dead.
+const LONG_FREEZE: Duration = Duration::from_secs(35);
+/// The trouble that is a long freeze in any case, so that even a short run has one.
+const FIRST_LONG_FREEZE: usize = 8;
+
 /// An endless list of troubles; the same for the same seed.
 pub(crate) struct Plan {
     random: Rng,
     replicas: usize,
+    given: usize,
 }
 
 impl Plan {
@@ -45,13 +51,21 @@ impl Plan {
         Self {
             random: Rng::with_seed(seed),
             replicas,
+            given: 0,
         }
     }
 
     /// The next trouble, and how much later than the last one it comes.
     pub(crate) fn next(&mut self) -> (Duration, Trouble) {
         let pause = self.millis(1000, 4000);
-        (pause, self.trouble())
+        let trouble = self.trouble();
+        self.given += 1;
+        if self.given == FIRST_LONG_FREEZE {
+            let replica = self.random.usize(0..self.replicas);
+            let time = LONG_FREEZE;
+            return (pause, Trouble::Freeze { replica, time });
+        }
+        (pause, trouble)
     }
 
     fn trouble(&mut self) -> Trouble {
@@ -62,10 +76,9 @@ impl Plan {
                 replica,
                 time: self.millis(2000, 6000),
             },
-            // Longer than the silence after which a worker counts as dead.
             46..50 => Trouble::Freeze {
                 replica,
-                time: Duration::from_secs(35),
+                time: LONG_FREEZE,
             },
             50..64 => Trouble::Drain { replica },
             64..76 => Trouble::CloseConnections,

@@ -1,6 +1,6 @@
 //! The servers that are stopped and started, and how.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -35,21 +35,15 @@ pub(crate) struct Victims {
     )]
     pub(crate) amqp_url: String,
     /// A program that is `pg_ctl` of that `PostgreSQL`
-    #[arg(
-        long = "victim-pg-ctl",
-        env = "VICTIM_PG_CTL",
-        value_name = "FILE",
-        default_value = ""
-    )]
-    pg_ctl: PathBuf,
+    #[arg(long = "victim-pg-ctl", env = "VICTIM_PG_CTL", value_name = "FILE")]
+    pg_ctl: Option<PathBuf>,
     /// A program that is `rabbitmqctl` of that `RabbitMQ`
     #[arg(
         long = "victim-rabbitmqctl",
         env = "VICTIM_RABBITMQCTL",
-        value_name = "FILE",
-        default_value = ""
+        value_name = "FILE"
     )]
-    rabbitmqctl: PathBuf,
+    rabbitmqctl: Option<PathBuf>,
 }
 
 impl Victims {
@@ -58,13 +52,11 @@ impl Victims {
     /// # Errors
     /// They are not; the text says what to do.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
-        let programs = [&self.pg_ctl, &self.rabbitmqctl];
-        if self.database_url.is_empty()
-            || self.amqp_url.is_empty()
-            || programs
-                .iter()
-                .any(|program| program.as_os_str().is_empty())
-        {
+        let is_complete = !self.database_url.is_empty()
+            && !self.amqp_url.is_empty()
+            && self.pg_ctl.is_some()
+            && self.rabbitmqctl.is_some();
+        if !is_complete {
             bail!("needs servers that may be stopped: run `cargo xtask chaos`");
         }
         Ok(())
@@ -72,14 +64,18 @@ impl Victims {
 
     /// Closes every connection to the broker.
     pub(crate) async fn close_connections(&self) -> anyhow::Result<()> {
-        run(&self.rabbitmqctl, &["close_all_connections", "chaos"]).await
+        run(
+            self.rabbitmqctl.as_ref(),
+            &["close_all_connections", "chaos"],
+        )
+        .await
     }
 
     /// Stops the broker, and starts it after this time.
     pub(crate) async fn restart_broker(&self, away: Duration) -> anyhow::Result<()> {
-        run(&self.rabbitmqctl, &["stop_app"]).await?;
+        run(self.rabbitmqctl.as_ref(), &["stop_app"]).await?;
         sleep(away).await;
-        run(&self.rabbitmqctl, &["start_app"]).await
+        run(self.rabbitmqctl.as_ref(), &["start_app"]).await
     }
 
     /// Closes every connection to the database but the one that does it.
@@ -97,13 +93,14 @@ impl Victims {
             Stop::Fast => "fast",
             Stop::Immediate => "immediate",
         };
-        run(&self.pg_ctl, &["stop", "-m", mode]).await?;
+        run(self.pg_ctl.as_ref(), &["stop", "-m", mode]).await?;
         sleep(away).await;
-        run(&self.pg_ctl, &["start"]).await
+        run(self.pg_ctl.as_ref(), &["start"]).await
     }
 }
 
-async fn run(program: &Path, arguments: &[&str]) -> anyhow::Result<()> {
+async fn run(program: Option<&PathBuf>, arguments: &[&str]) -> anyhow::Result<()> {
+    let program = program.context("no program for it")?;
     let shown = || format!("{} {}", program.display(), arguments.join(" "));
     let mut command = Command::new(program);
     let running = command.args(arguments).kill_on_drop(true).output();
