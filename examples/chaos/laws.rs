@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::effects::{Effect, Effects};
 use crate::ledger::Entries;
-use crate::model::Asked;
+use crate::model::Book;
 use crate::records::{Call, Health, Job, Records};
 
 /// Ways for a run to end that lose no answer of the model.
@@ -30,7 +30,7 @@ pub(crate) struct Law {
 pub(crate) struct Seen<'a> {
     pub(crate) records: &'a Records,
     pub(crate) entries: &'a Entries,
-    pub(crate) asked: &'a Asked,
+    pub(crate) asked: &'a Book,
     pub(crate) effects: &'a Effects,
 }
 
@@ -152,7 +152,8 @@ fn writers(records: &Records) -> Vec<String> {
 /// that the model failed by itself (500, 429, unreadable) are counted apart and cost nothing.
 fn payments(seen: &Seen<'_>) -> Vec<String> {
     let overpaid = seen.entries.jobs.keys().filter_map(|id| {
-        let answered = usize::try_from(seen.asked.of(*id).answered).unwrap_or(usize::MAX);
+        let answered = seen.asked.get(id).map_or(0, |calls| calls.answered);
+        let answered = usize::try_from(answered).unwrap_or(usize::MAX);
         let stored = seen.records.iterations_of(*id).len();
         let broken_off = seen.records.attempts_of(*id).iter().filter(|attempt| {
             let outcome = attempt.outcome.as_deref().unwrap_or_default();
@@ -234,3 +235,7 @@ fn turns(records: &Records) -> Vec<String> {
     }
     broken
 }
+
+#[cfg(test)]
+#[path = "laws_tests.rs"]
+mod tests;

@@ -93,7 +93,8 @@ async fn chaos(arguments: &Arguments) -> anyhow::Result<bool> {
     let left = fleet::left_behind(&ground.prefix, &ground.effects()).await;
 
     let records = Records::load(&ground.pool).await.context("the rows")?;
-    let (entries, effects) = (ledger.entries(), Effects::read(&ground.effects()));
+    let (entries, asked) = (ledger.entries(), asked.book());
+    let effects = Effects::read(&ground.effects());
     let seen = Seen {
         records: &records,
         entries: &entries,

@@ -1,6 +1,6 @@
 //! The scripted model, which fails now and then, and a count of what it was asked.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +13,10 @@ use crate::wish::Wish;
 
 /// What the model was asked. A clone is the same book.
 #[derive(Clone, Default)]
-pub(crate) struct Asked(Arc<Mutex<HashMap<Uuid, Calls>>>);
+pub(crate) struct Asked(Arc<Mutex<Book>>);
+
+/// The model calls of each job.
+pub(crate) type Book = BTreeMap<Uuid, Calls>;
 
 /// The model calls of a job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,15 +32,21 @@ pub(crate) struct Calls {
 }
 
 impl Asked {
-    /// The calls of a job.
-    pub(crate) fn of(&self, job: Uuid) -> Calls {
-        self.lock().get(&job).copied().unwrap_or_default()
+    /// All of it, as it is now.
+    pub(crate) fn book(&self) -> Book {
+        self.lock().clone()
     }
 
+    fn lock(&self) -> MutexGuard<'_, Book> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Calls {
     /// The calls of all jobs.
-    pub(crate) fn total(&self) -> Calls {
-        let mut total = Calls::default();
-        for calls in self.lock().values() {
+    pub(crate) fn total(book: &Book) -> Self {
+        let mut total = Self::default();
+        for calls in book.values() {
             total.answered += calls.answered;
             total.broken += calls.broken;
             total.held_back += calls.held_back;
@@ -46,12 +55,6 @@ impl Asked {
         total
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Calls>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Calls {
     fn count(self) -> u32 {
         self.answered + self.broken + self.held_back + self.garbled
     }

@@ -2,6 +2,7 @@
 
 use crate::fleet::Fleet;
 use crate::laws::Seen;
+use crate::model::Calls;
 use crate::report::Table;
 
 /// Adds the figures of a run.
@@ -29,7 +30,7 @@ pub(crate) fn fill(table: &mut Table, seen: &Seen<'_>, fleet: &Fleet) {
     let outcomes = seen.records.attempts.values().flatten();
     let outcomes = outcomes.map(|run| run.outcome.as_deref().unwrap_or("without an end"));
     table.tally("runs", outcomes);
-    let asked = seen.asked.total();
+    let asked = Calls::total(seen.asked);
     table.row("model calls answered", asked.answered);
     table.row("model calls failed: 500", asked.broken);
     table.row("model calls failed: 429", asked.held_back);
