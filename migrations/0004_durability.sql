@@ -68,7 +68,7 @@ COMMENT ON FUNCTION chat.is_alive IS 'Whether the worker counts as alive, by thi
 -- The one way to call a job off. Waiting jobs are ended by the sweep, running ones by their worker; both
 -- listen. Returns what became of it: requested, finished, kept (nobody knows the job yet) or forbidden.
 CREATE FUNCTION chat.request_cancel(job uuid, why text, by_user text) RETURNS text
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     found_job record;
 BEGIN
@@ -93,7 +93,7 @@ $$;
 COMMENT ON FUNCTION chat.request_cancel IS 'Calls a job off for a user; for workers. Producers have chat.cancel';
 
 CREATE FUNCTION chat.cancel(job_id uuid, reason text DEFAULT NULL) RETURNS boolean
-LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog AS $$
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT chat.request_cancel(job_id, reason, NULL) <> 'finished'
 $$;
 COMMENT ON FUNCTION chat.cancel IS 'Calls a job off. True: it will end as cancelled, now or, if nobody knows it yet, when it comes within 24 h. False: it had ended already';

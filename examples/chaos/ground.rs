@@ -19,8 +19,8 @@ use crate::arguments::Arguments;
 
 /// How long a connection, or a statement on it, may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a worker that is told to stop lets jobs go on.
-pub(crate) const DRAIN: Duration = Duration::from_secs(5);
+/// How long a worker that is told to stop lets jobs go on: less than many of them take.
+pub(crate) const DRAIN: Duration = Duration::from_secs(1);
 
 /// The servers are thrown away with all that is in them, so nothing of this is cleared up but the
 /// files; and those stay if something was not as it should be.
@@ -133,7 +133,8 @@ impl Ground {
             ("AMQP_URL", self.amqp_url.clone()),
             ("CHAT_PREFIX", self.prefix.clone()),
             ("CHAT_HTTP_ADDR", "127.0.0.1:0".to_owned()),
-            ("CHAT_CONCURRENCY", "16".to_owned()),
+            // Few, so that now and then all slots are taken and jobs are handed over.
+            ("CHAT_CONCURRENCY", "5".to_owned()),
             ("CHAT_DB_CONNECTIONS", "5".to_owned()),
             ("CHAT_DRAIN_SECS", DRAIN.as_secs().to_string()),
             // More than the longest freeze, so that no answer is given up that has come.

@@ -30,7 +30,6 @@ impl Closing {
                 ),
             ),
             Self::CalledOff => cancelled(reason),
-            Self::Overdue => overdue(),
             Self::Busy => Failure::new(
                 ErrorCode::ConversationBusy,
                 "the conversation has an unfinished job, and this one has on_busy=reject",

@@ -78,6 +78,9 @@ impl Worker {
         if age > STALE {
             reasons.push(format!("database: no heartbeat for {} s", age.as_secs()));
         }
+        if !self.0.judgement.is_present() {
+            reasons.push("database: no session of its own (DATABASE_DIRECT_URL)".to_owned());
+        }
         for server in self.0.runner.tools.health() {
             let reason = match server.state {
                 ServerState::Ready => continue,
