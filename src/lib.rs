@@ -50,6 +50,7 @@
 //! | [`clock`] | time as a value |
 //! | [`chat`] | messages, tool calls, outcomes, answers, in no provider's types |
 //! | [`escape`] | the one escape for text that Postgres refuses |
+//! | [`crash`] | the boundaries at which tests end the process; empty without the feature `failpoints` |
 //! | [`meter`] | what is counted and timed, under which names |
 //! | [`config`] | settings, read once and checked all together |
 //! | [`wire`] | the messages on the broker, strict and versioned, and their JSON Schemas |
@@ -86,6 +87,7 @@
 pub mod chat;
 pub mod clock;
 pub mod config;
+pub mod crash;
 pub mod escape;
 pub mod fault;
 pub mod ids;

@@ -11,6 +11,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use chat_worker::crash::Act;
 use syn::buffer::{Cursor, TokenBuffer};
 use syn::visit::Visit;
 
@@ -21,6 +22,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("chat", &[]),
     ("escape", &[]),
+    ("crash", &[]),
     ("meter", &[]),
     ("config", LEAVES),
     ("wire", LEAVES),
@@ -30,7 +32,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "broker",
-        &["ids", "fault", "clock", "chat", "escape", "meter", "config"],
+        &["ids", "fault", "clock", "chat", "escape", "crash", "meter", "config"],
     ),
     (
         "store",
@@ -40,6 +42,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "clock",
             "chat",
             "escape",
+            "crash",
             "config",
             "wire",
             "conversation",
@@ -47,11 +50,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "model",
-        &["ids", "fault", "clock", "chat", "escape", "meter", "config"],
+        &["ids", "fault", "clock", "chat", "escape", "crash", "meter", "config"],
     ),
     (
         "tools",
-        &["ids", "fault", "clock", "chat", "escape", "meter", "config"],
+        &["ids", "fault", "clock", "chat", "escape", "crash", "meter", "config"],
     ),
     (
         "runner",
@@ -78,6 +81,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "clock",
             "chat",
             "escape",
+            "crash",
             "meter",
             "config",
             "wire",
@@ -118,6 +122,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "clock",
             "chat",
             "escape",
+            "crash",
             "config",
             "wire",
             "conversation",
@@ -155,6 +160,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("indicatif", &["cli"]),
     ("console", &["cli"]),
     ("dotenvy", &["main", "cli", "app"]),
+    ("fail", &["crash"]),
     ("tracing_subscriber", &["telemetry", "config::telemetry"]),
 ];
 
@@ -218,6 +224,25 @@ fn the_arrows_point_up_and_adapters_do_not_know_each_other() {
                 !acquainted,
                 "the adapters {room} and {target} do not know each other"
             );
+        }
+    }
+}
+
+#[test]
+fn both_sides_of_every_act_are_marked_where_it_is_done() {
+    let code: String = sources("src").into_iter().map(|(_, text)| text).collect();
+    // However the formatter breaks the lines.
+    let code: String = code.split_whitespace().collect();
+    for act in Act::ALL {
+        for side in ["before", "after"] {
+            let marks = [
+                format!("crash::{side}(Act::{act:?})"),
+                // Both of these mark both sides of what they are told.
+                format!("commit(tx,Act::{act:?})"),
+                format!("errand(Act::{act:?},"),
+            ];
+            let marked = marks.iter().any(|mark| code.contains(mark));
+            assert!(marked, "nothing says {}", marks[0]);
         }
     }
 }

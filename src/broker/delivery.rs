@@ -5,6 +5,7 @@ use lapin::options::{BasicAckOptions, BasicNackOptions};
 use lapin::{Acker, Channel};
 
 use super::properties::Properties;
+use crate::crash::{self, Act};
 
 /// A message of a queue, which the broker keeps until it is settled.
 ///
@@ -47,9 +48,11 @@ impl Delivery {
     /// written costs more than everything else that is done for a delivery. If it does not arrive,
     /// the message is redelivered and has to be recognised.
     pub fn ack(mut self) {
+        crash::before(Act::Ack);
         if let Some(acker) = self.receipt.acker.take() {
             hand_over("ack", acker.ack(BasicAckOptions::default()));
         }
+        crash::after(Act::Ack);
     }
 
     /// The broker shall deliver it again, to anybody.

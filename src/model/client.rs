@@ -18,6 +18,7 @@ use super::{listing, reply};
 use crate::chat::{Answer, Prompt, Usage};
 use crate::clock::Deadline;
 use crate::config::{ModelConfig, Secret};
+use crate::crash::{self, Act};
 use crate::fault::Fault;
 use crate::meter;
 
@@ -183,10 +184,12 @@ impl Inner {
         // The body is written anew for each attempt: a second attempt is rare, and a copy of every
         // body kept for as long as the model thinks would cost more than writing it twice.
         let call = chat.create_byot::<_, Box<RawValue>>(request);
+        crash::before(Act::Model);
         let reply = match tokio::time::timeout(limit, call).await {
             Ok(reply) => reply.map_err(verdict)?,
             Err(_) => return Err(Verdict::timeout(limit)),
         };
+        crash::after(Act::Model);
         let answer = reply::read(&reply)?;
         span.record("tokens.input", answer.usage.input_tokens);
         span.record("tokens.output", answer.usage.output_tokens);

@@ -6,8 +6,9 @@ use super::close::Closed;
 use super::finish::Next;
 use super::outbox::StoredResult;
 use super::record::Run;
-use super::{Store, StoreError};
+use super::{Store, StoreError, commit};
 use crate::conversation::{Entry, PastTurn};
+use crate::crash::{self, Act};
 use crate::ids::{ConversationId, JobId, WorkerId};
 use crate::wire::OnBusy;
 
@@ -162,7 +163,7 @@ impl Store {
             | Claimed::Parked
             | Claimed::Queued(_)
             | Claimed::Finished(_)
-            | Claimed::InHand => tx.commit().await?,
+            | Claimed::InHand => commit(tx, Act::Claim).await?,
         }
         Ok(claimed)
     }
@@ -193,7 +194,7 @@ impl Store {
             claimant,
         };
         let claimed = claim.decide_and_do(&mut tx).await?;
-        tx.commit().await?;
+        commit(tx, Act::Claim).await?;
         Ok(Some(claimed))
     }
 
@@ -204,6 +205,7 @@ impl Store {
         job: &NewJob<'_>,
         worker: WorkerId,
     ) -> Result<Option<ClaimedJob>, StoreError> {
+        crash::before(Act::Claim);
         let stored = sqlx::query!(
             r#"
             WITH conversation AS (
@@ -248,6 +250,7 @@ impl Store {
             Err(error) if error.is_unique_violation() => return Ok(None),
             Err(error) => return Err(error),
         };
+        crash::after(Act::Claim);
         Ok(Some(ClaimedJob {
             run: Run {
                 job_id: job.id,

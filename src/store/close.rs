@@ -4,7 +4,8 @@ use super::claim_rules::Closing;
 use super::finish::{Next, queue_next_turn};
 use super::outbox::StoredResult;
 use super::record::Run;
-use super::{Store, StoreError};
+use super::{Store, StoreError, commit};
+use crate::crash::Act;
 use crate::fault::{ErrorCode, Failure};
 use crate::ids::{ConversationId, JobId};
 
@@ -115,7 +116,7 @@ impl Store {
             overdue()
         };
         let closed = close(&mut tx, job, ConversationId(conversation), failure).await?;
-        tx.commit().await?;
+        commit(tx, Act::Close).await?;
         Ok(Some(closed))
     }
 }
@@ -152,7 +153,7 @@ impl Store {
             return Ok(None);
         }
         let closed = close(&mut tx, run.job_id, run.conversation_id, failure).await?;
-        tx.commit().await?;
+        commit(tx, Act::Close).await?;
         Ok(Some(closed))
     }
 }
@@ -175,6 +176,7 @@ pub(super) async fn close(
         WITH job AS (
             UPDATE chat.jobs AS j
             SET status = $2::text::chat.job_status, wait_reason = NULL, due_at = NULL, error_code = $3, error_message = $4,
+                failures = j.failures + (j.status = 'running' AND $2::text = 'failed')::integer,
                 iterations = i.iterations, tool_calls = c.calls, input_tokens = i.input, cached_tokens = i.cached,
                 output_tokens = i.output, reasoning_tokens = i.reasoning,
                 finished_at = now(), publish_due_at = now() + interval '30 s'

@@ -2,7 +2,8 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::record::{AnswerTo, CalledOff, Ending, NewIteration, NewResult, Record, Run, record};
-use super::{Store, StoreError};
+use super::{Store, StoreError, commit};
+use crate::crash::{self, Act};
 use crate::ids::JobId;
 
 /// What came of an end.
@@ -60,8 +61,10 @@ impl Store {
             locks_conversation: true,
         };
         let mut connection = self.pool.acquire().await?;
+        crash::before(Act::Finish);
         let row = Box::pin(record(&mut connection, run, &entry)).await?;
         if let Some(finished_at) = row.finished_at {
+            crash::after(Act::Finish);
             return Ok(Finished::Ended {
                 finished_at,
                 answer_to: row.answer_to,
@@ -85,7 +88,7 @@ impl Store {
         if row.finished_at.is_none()
             && let Some(called_off) = row.called_off
         {
-            tx.commit().await?;
+            commit(tx, Act::Finish).await?;
             return Ok(Finished::CalledOff(called_off));
         }
         let ended = match row.finished_at {
@@ -96,7 +99,7 @@ impl Store {
             return Ok(Finished::Fenced);
         };
         let next = queue_next_turn(&mut tx, run.conversation_id.0).await?;
-        tx.commit().await?;
+        commit(tx, Act::Finish).await?;
         Ok(Finished::Ended {
             finished_at,
             answer_to,

@@ -33,6 +33,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Postgres, Transaction};
 
 use crate::config::StoreConfig;
+use crate::crash::{self, Act};
 
 pub use backlog::Unfinished;
 pub use buried::{BuriedCount, BuriedFilter, BuriedHead, BuriedLetter, BuriedPlace};
@@ -109,6 +110,14 @@ impl Store {
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// Commits what a transaction did.
+async fn commit(tx: Transaction<'_, Postgres>, act: Act) -> Result<(), StoreError> {
+    crash::before(act);
+    tx.commit().await?;
+    crash::after(act);
+    Ok(())
 }
 
 fn options(url: &str) -> Result<PgConnectOptions, StoreError> {

@@ -4,6 +4,7 @@ use sqlx::types::Json;
 
 use super::log::usage;
 use super::{Store, StoreError};
+use crate::crash::{self, Act};
 use crate::fault::ErrorCode;
 use crate::ids::{ConversationId, JobId};
 use crate::wire::{FinishReason, JobResult, Reply, ResultError, Status};
@@ -105,12 +106,14 @@ impl Store {
     /// The database fails; the marks may be set again.
     pub async fn mark_published(&self, jobs: &[JobId]) -> Result<(), StoreError> {
         let ids: Vec<_> = jobs.iter().map(|job| job.0).collect();
+        crash::before(Act::Mark);
         sqlx::query!(
             "UPDATE chat.jobs SET result_published_at = now() WHERE id = ANY($1) AND result_published_at IS NULL",
             &ids
         )
         .execute(&self.pool)
         .await?;
+        crash::after(Act::Mark);
         Ok(())
     }
 }

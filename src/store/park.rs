@@ -3,6 +3,7 @@ use std::time::Duration;
 use super::finish::Next;
 use super::record::{Run, Written};
 use super::{Store, StoreError};
+use crate::crash::{self, Act};
 use crate::fault::Failure;
 
 impl Store {
@@ -17,6 +18,7 @@ impl Store {
         wait: Duration,
         failure: &Failure,
     ) -> Result<Written, StoreError> {
+        crash::before(Act::Park);
         let owned = sqlx::query_scalar!(
             r#"
             WITH owned AS (
@@ -41,6 +43,7 @@ impl Store {
         )
         .fetch_one(&self.pool)
         .await?;
+        crash::after(Act::Park);
         Ok(written(owned))
     }
 
@@ -50,6 +53,7 @@ impl Store {
     /// # Errors
     /// The database fails. The write may be repeated.
     pub async fn give_back(&self, run: &Run) -> Result<Option<Next>, StoreError> {
+        crash::before(Act::GiveBack);
         let row = sqlx::query!(
             r#"
             WITH owned AS (
@@ -72,6 +76,7 @@ impl Store {
         )
         .fetch_optional(&self.pool)
         .await?;
+        crash::after(Act::GiveBack);
         Ok(row.map(|row| Next::new(row.id, row.priority)))
     }
 
@@ -80,6 +85,7 @@ impl Store {
     /// # Errors
     /// The database fails. The write may be repeated.
     pub async fn interrupt_calls(&self, run: &Run) -> Result<(), StoreError> {
+        crash::before(Act::Interrupt);
         sqlx::query!(
             r#"
             UPDATE chat.tool_calls AS c SET status = 'interrupted'
@@ -93,6 +99,7 @@ impl Store {
         )
         .execute(&self.pool)
         .await?;
+        crash::after(Act::Interrupt);
         Ok(())
     }
 

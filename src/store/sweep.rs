@@ -3,6 +3,7 @@ use std::time::Duration;
 use super::finish::Next;
 use super::outbox::StoredResult;
 use super::{Store, StoreError};
+use crate::crash::{self, Act};
 use crate::ids::{JobId, WorkerId};
 
 // Each write here is one statement: a sweeper that is stopped in the middle leaves no lock behind,
@@ -33,6 +34,7 @@ impl Store {
     /// # Errors
     /// The database fails.
     pub async fn take_from_the_dead(&self, most: u32) -> Result<Vec<Next>, StoreError> {
+        crash::before(Act::TakeOver);
         let rows = sqlx::query!(
             r#"
             WITH owner AS (
@@ -57,6 +59,9 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
+        if !rows.is_empty() {
+            crash::after(Act::TakeOver);
+        }
         Ok(rows
             .into_iter()
             .map(|row| Next::new(row.id, row.priority))
@@ -96,6 +101,7 @@ impl Store {
     /// # Errors
     /// The database fails.
     pub async fn dispatch_due(&self, most: u32) -> Result<Vec<Next>, StoreError> {
+        crash::before(Act::Dispatch);
         let rows = sqlx::query!(
             r#"
             WITH due AS (
@@ -111,6 +117,9 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
+        if !rows.is_empty() {
+            crash::after(Act::Dispatch);
+        }
         Ok(rows
             .into_iter()
             .map(|row| Next::new(row.id, row.priority))
@@ -137,6 +146,7 @@ impl Store {
     /// # Errors
     /// The database fails.
     pub async fn dispatch_stranded(&self, most: u32) -> Result<Vec<Next>, StoreError> {
+        crash::before(Act::Dispatch);
         let rows = sqlx::query!(
             r#"
             WITH stranded AS (
@@ -154,6 +164,9 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
+        if !rows.is_empty() {
+            crash::after(Act::Dispatch);
+        }
         Ok(rows
             .into_iter()
             .map(|row| Next::new(row.id, row.priority))
@@ -166,6 +179,7 @@ impl Store {
     /// # Errors
     /// The database fails, or a row is damaged.
     pub async fn lease_unpublished(&self, most: u32) -> Result<Vec<StoredResult>, StoreError> {
+        crash::before(Act::Lease);
         let ids = sqlx::query_scalar!(
             r#"
             WITH due AS (
@@ -180,6 +194,9 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
+        if !ids.is_empty() {
+            crash::after(Act::Lease);
+        }
         let mut connection = self.pool.acquire().await?;
         let mut results = Vec::with_capacity(ids.len());
         for id in ids {
@@ -226,7 +243,7 @@ impl Store {
                 UPDATE chat.jobs AS j SET cancel_requested_at = now(), cancel_reason = c.reason
                 FROM chat.cancel_requests AS c
                 WHERE j.id = c.job_id AND j.finished_at IS NULL AND j.cancel_requested_at IS NULL
-                  AND coalesce(c.user_id = j.user_id, true)
+                  AND c.user_id IN ('', j.user_id) AND c.requested_at > now() - interval '24 h'
                 RETURNING j.id
             )
             SELECT pg_notify('chat_worker', 'cancel ' || id) FROM applied

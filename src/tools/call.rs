@@ -14,6 +14,7 @@ use super::server::Server;
 use super::session::{Answer, CallError, Request};
 use crate::chat::{OutcomeStatus, ToolOutcome};
 use crate::clock::Deadline;
+use crate::crash::{self, Act};
 
 /// A call that is fit to be made.
 pub(super) struct Call {
@@ -62,7 +63,9 @@ impl Call {
             meta: self.meta.clone(),
             timeout: config.timeout.min(self.deadline.left()),
         };
+        crash::before(Act::Tool);
         let answer = lease.call(request, cancelled).await;
+        crash::after(Act::Tool);
         if let Some(
             CallError::TimedOut(_) | CallError::Gone | CallError::TooLong(_) | CallError::Abandoned,
         ) = answer.as_ref().err()

@@ -8,6 +8,7 @@ use super::outgoing::Original;
 use super::reading::{Letter, sent_at, traceparent_of};
 use super::refusal::not_here;
 use crate::broker::Delivery;
+use crate::crash::Act;
 use crate::escape::armour_text;
 use crate::fault::{ErrorCode, Failure};
 use crate::ids::{ConversationId, JobId};

@@ -1,5 +1,6 @@
 use super::Worker;
 use super::outgoing::{self, Kind, Original};
+use crate::crash::Act;
 use crate::escape::armour_text;
 use crate::fault::{ErrorCode, Failure};
 use crate::ids::JobId;
@@ -76,7 +77,7 @@ impl Worker {
         insisting!("dead_letter", self.0.store.bury(&letter))?;
         meter::refused(failure.code.as_str());
         let copy = outgoing::dead_letter(self.0.broker.names(), original, failure, 0, self.0.id);
-        self.errand(copy);
+        self.errand(Act::PublishDeadLetter, copy);
         Ok(())
     }
 

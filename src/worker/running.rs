@@ -7,6 +7,7 @@ use super::Worker;
 use super::counting;
 use super::in_hand::Held;
 use super::outgoing::{self, Original};
+use crate::crash::Act;
 use crate::fault::{ErrorCode, Failure, Fault};
 use crate::ids::UserId;
 use crate::meter::{self, Attempt};
@@ -223,9 +224,8 @@ impl Worker {
             let failure = Failure::new(error.code, error.message.clone());
             tracing::info!(job.id = %stored.result.job_id, error.code = %failure.code, "a job failed");
             let (names, attempts) = (self.0.broker.names(), stored.result.attempt);
-            self.errand(outgoing::dead_letter(
-                names, &original, &failure, attempts, self.0.id,
-            ));
+            let copy = outgoing::dead_letter(names, &original, &failure, attempts, self.0.id);
+            self.errand(Act::PublishDeadLetter, copy);
         }
         self.publish_result(&stored).await;
     }

@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Worker;
 use super::outgoing;
+use crate::crash::{self, Act};
 use crate::ids::JobId;
 use crate::meter;
 use crate::store::{Next, StoreError};
@@ -132,8 +133,12 @@ impl Sweep {
         let worker = &self.worker.0;
         let message = outgoing::wake_up(worker.broker.names(), next);
         meter::dispatched();
+        crash::before(Act::PublishWakeUp);
         let error = match timeout(WAKING, worker.publisher.publish(message)).await {
-            Ok(Ok(())) => return None,
+            Ok(Ok(())) => {
+                crash::after(Act::PublishWakeUp);
+                return None;
+            }
             Ok(Err(error)) => error.to_string(),
             Err(_elapsed) => "the broker does not confirm it".to_owned(),
         };

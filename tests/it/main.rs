@@ -10,6 +10,8 @@
 )]
 
 mod answers;
+mod busy;
+mod cancel;
 mod duplicates;
 mod escapes;
 mod hostile_input;
@@ -19,12 +21,20 @@ mod metrics;
 mod model_errors;
 mod order;
 mod reply_to;
+mod retries;
 mod scenario;
 mod strangers;
 mod tools;
 
 #[path = "../packages/npm.rs"]
 mod npm;
+
+/// The variables that say where the services are.
+mod services {
+    pub(crate) const BROKER: &str = "AMQP_URL";
+    pub(crate) const DATABASE: &str = "DATABASE_URL";
+    pub(crate) const NEEDS: &str = "needs RabbitMQ and PostgreSQL: run `cargo xtask test`, or `eval \"$(cargo xtask env)\"` after `cargo xtask up`";
+}
 
 /// The scripted model of the demonstrations.
 #[expect(dead_code, reason = "the program uses the rest of it")]
