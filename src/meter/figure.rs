@@ -127,6 +127,32 @@ mod tests {
         assert_eq!(names.len(), ALL.len());
     }
 
+    /// In tables a name stands between backticks, in alerts it has a part of a histogram after it.
+    #[test]
+    fn the_handbook_explains_each_figure_and_no_other() {
+        let handbook = include_str!("../../docs/OPERATIONS.md");
+        let word = |char: char| char.is_ascii_lowercase() || char == '_';
+        let rows = handbook.lines().filter(|line| line.starts_with("| `chat_"));
+        let mut told: Vec<_> = rows
+            .filter_map(|row| row.split('|').nth(1))
+            .flat_map(|names| names.split('`'))
+            .filter(|name| name.starts_with("chat_") && name.chars().all(word))
+            .collect();
+        told.sort_unstable();
+        let mut names: Vec<_> = ALL.iter().map(|figure| figure.name).collect();
+        names.sort_unstable();
+        assert_eq!(told, names);
+        let alerts = handbook.split("```yaml").nth(1).unwrap();
+        let alerts = alerts.split("```").next().unwrap();
+        for name in alerts.split(|char| !word(char)) {
+            let part = ["_bucket", "_count"]
+                .iter()
+                .find_map(|part| name.strip_suffix(part));
+            let is_known = names.contains(&name) || part.is_some_and(|name| names.contains(&name));
+            assert!(is_known || !name.starts_with("chat_"), "{name}");
+        }
+    }
+
     #[test]
     fn bounds_of_buckets_grow() {
         for bounds in [SHORT_BUCKETS, JOB_BUCKETS] {
