@@ -92,7 +92,11 @@ impl Worker {
         let fault = Fault::Retry { after: None };
         match settle(fault, failures, most, fastrand::f64()) {
             Settlement::Park { wait } => {
-                let parked = insisting!("park", self.0.store.park(&run, wait, &failure))?;
+                let parked = insisting!(
+                    "park",
+                    self.0.store,
+                    self.0.store.park(&run, wait, &failure)
+                )?;
                 if parked == Written::Fenced {
                     tracing::info!(job.id = %run.job_id, "another worker has this job now");
                     meter::attempt(Attempt::Fenced);
@@ -110,7 +114,11 @@ impl Worker {
 
     /// Ends a claimed job without running it.
     async fn end(&self, run: crate::store::Run, failure: Failure) -> Run {
-        match insisting!("close", self.0.store.close_run(&run, failure.clone())) {
+        match insisting!(
+            "close",
+            self.0.store,
+            self.0.store.close_run(&run, failure.clone())
+        ) {
             Ok(Some(closed)) => {
                 meter::attempt(counting::attempt_of(closed.result.result.status));
                 Box::pin(self.closed(closed)).await;
@@ -155,7 +163,7 @@ impl Worker {
     /// The job that a row holds.
     fn stored_job(&self, claimed: &ClaimedJob) -> Result<Job, Unfit> {
         let request = claimed.request.as_deref().unwrap_or_default();
-        let is_first = claimed.run.attempt == 1;
+        let is_first = claimed.entries.is_empty();
         let job = parse_request(request, claimed.run.job_id).map_err(|error| {
             tracing::error!(%error, "a stored job cannot be read");
             if is_first {
