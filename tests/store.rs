@@ -594,7 +594,7 @@ async fn a_job_whose_workers_die_is_given_up_unless_it_gets_on() {
                 .iter()
                 .filter(|outcome| outcome.contains("taken_over"))
                 .count(),
-            3
+            4
         );
     })
     .await;
