@@ -111,7 +111,7 @@ impl Sweep {
         let waking: Vec<_> = jobs.into_iter().map(|next| self.wake_one(next)).collect();
         let lost: Vec<_> = stream::iter(waking)
             .buffer_unordered(AT_ONCE)
-            .filter_map(async |lost| lost)
+            .filter_map(std::future::ready)
             .collect()
             .await;
         if lost.is_empty() {
