@@ -4,10 +4,12 @@ mod start;
 mod stop;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -19,6 +21,10 @@ use crate::tools::Toolbox;
 use crate::worker::{Parts, Worker};
 
 use stop::Signals;
+
+/// How long what is left to do at the end may take: marks, the sign-off, goodbyes. Without the
+/// services it would take until they are back.
+const LAST_TASKS: Duration = Duration::from_millis(1200);
 
 /// Runs a worker until SIGTERM or SIGINT, and drains it then: no new jobs, `CHAT_DRAIN_SECS` for
 /// the running ones, every child ended. A second signal ends it at once.
@@ -38,9 +44,14 @@ pub async fn run(config: Config, migrate: bool) -> anyhow::Result<()> {
         }
     };
     stop.cancel();
+    let end = Instant::now() + LAST_TASKS;
     tools.shutdown().await;
     tasks.close();
-    tokio::select! { () = tasks.wait() => {}, () = signals.second() => {} }
+    tokio::select! {
+        () = tasks.wait() => {}
+        () = signals.second() => {}
+        () = sleep_until(end) => tracing::warn!("a service is out of reach; it is not told of the end"),
+    }
     served
 }
 
@@ -92,8 +103,8 @@ async fn serve(
     let worker = Worker::sign_on(parts, tasks, stop).await?;
     tracing::info!(worker.id = %worker.id(), http = %address, "the worker takes jobs");
     tasks.spawn(worker.clone().serve_health(listener, stop.clone()));
-    let (runs, abandon) = (TaskTracker::new(), CancellationToken::new());
-    worker.start(&runs, tasks, stop);
+    let (runs, abandon) = (TaskTracker::new(), signals.abandon());
+    worker.start((&runs, &abandon), tasks, stop);
     worker.take_in(&runs, signals.token(), &abandon).await;
     tracing::info!(jobs = runs.len(), "stopping: running jobs may end");
     worker.drain(&runs, drain, &abandon).await;

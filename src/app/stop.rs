@@ -37,6 +37,11 @@ impl Signals {
         self.second.cancelled().await;
     }
 
+    /// Cancelled by the second signal, and by whoever else gives running jobs up.
+    pub(super) fn abandon(&self) -> CancellationToken {
+        self.second.child_token()
+    }
+
     /// Cancelled by the first signal.
     pub(super) fn token(&self) -> &CancellationToken {
         &self.first
