@@ -2,9 +2,10 @@
 //! wrong with a tool.
 //!
 //! Settings, all optional, from the environment: `CALC_LOG` (the file that `append` writes to and
-//! where calls that sleep, are cancelled or end the server leave a line), `CALC_START_LOG` (gets a line with the process id at each
-//! start), `CALC_REFUSE` (as long as this file exists, the server ends at once with an error),
-//! `CALC_ERA=modern` (no `initialize`, only `server/discover`).
+//! where calls that sleep, are cancelled or end the server leave a line), `CALC_START_LOG` (gets a
+//! line with the process id at each start), `CALC_EFFECTS` (gets a line at each call: the time in
+//! microseconds, the tool, the idempotency key), `CALC_REFUSE` (as long as this file exists, the
+//! server ends at once with an error), `CALC_ERA=modern` (no `initialize`, only `server/discover`).
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -80,14 +81,20 @@ impl ServerHandler for Calc {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
+        if let Some(path) = setting("CALC_EFFECTS") {
+            note_effect(&path, &request.name, &context).map_err(|error| {
+                ErrorData::internal_error(format!("CALC_EFFECTS: {error}"), None)
+            })?;
+        }
         let arguments = request.arguments.unwrap_or_default();
         let result = match request.name.as_ref() {
             "add" => said(number(&arguments, "a") + number(&arguments, "b")),
             "multiply" => said(number(&arguments, "a") * number(&arguments, "b")),
             "fail" => CallToolResult::error(vec![ContentBlock::text("it failed, as it should")]),
-            "sleep" => sleep(&arguments, &context).await,
+            "sleep" | "doze" => sleep(&arguments, &context).await,
             "big" => said("x".repeat(whole(&arguments, "bytes"))),
             "die" => die(),
+            "revenge" => revenge(),
             "append" => append(&arguments),
             "echo_meta" => said(json!(context.meta)),
             "pid" => said(std::process::id()),
@@ -121,6 +128,18 @@ fn tools() -> Vec<Tool> {
             "Takes its time",
             &json!({"ms": {"type": "integer"}}),
         ),
+        tool(
+            "doze",
+            "Takes its time, and may be called again",
+            &json!({"ms": {"type": "integer"}}),
+        )
+        .annotate(ToolAnnotations::new().idempotent(true)),
+        tool(
+            "revenge",
+            "Kills the process that started the server, and may be called again",
+            &json!({}),
+        )
+        .annotate(ToolAnnotations::new().idempotent(true)),
         tool("big", "Says a lot", &json!({"bytes": {"type": "integer"}})),
         tool("die", "Ends the server during the call", &json!({})),
         optional(
@@ -198,6 +217,14 @@ fn die() -> CallToolResult {
     std::process::exit(7)
 }
 
+fn revenge() -> CallToolResult {
+    use rustix::process::{Signal, getppid, kill_process};
+    match getppid().map(|parent| kill_process(parent, Signal::KILL)) {
+        Some(Ok(())) => said("killed"),
+        failed => CallToolResult::error(vec![ContentBlock::text(format!("{failed:?}"))]),
+    }
+}
+
 /// Leaves a process behind that keeps the pipes open, as a shell around a server may.
 fn orphan() -> CallToolResult {
     match std::process::Command::new("sleep").arg("600").spawn() {
@@ -224,6 +251,24 @@ fn note(line: &str) {
     if let Some(path) = setting("CALC_LOG") {
         append_line(&path, line).ok();
     }
+}
+
+/// Before anything of the call is done, so that no call is missed.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a program of its own, with a clock of its own"
+)]
+fn note_effect(
+    path: &str,
+    tool: &str,
+    context: &RequestContext<RoleServer>,
+) -> std::io::Result<()> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let micros = now.unwrap_or_default().as_micros();
+    let meta = json!(context.meta);
+    let key = meta.get("chat-worker/idempotencyKey");
+    let key = key.and_then(Value::as_str);
+    append_line(path, &format!("{micros} {tool} {}", key.unwrap_or("none")))
 }
 
 /// One write, so that lines of several processes do not mix.

@@ -344,11 +344,12 @@ BEGIN
     new_conversation := coalesce(replace(asked ->> 'conversation_id', 'urn:uuid:', '')::uuid, new_id);
     starts_at := (asked ->> 'not_before')::timestamptz;
 
-    -- Once, unless the conversation is deleted before it is locked.
+    -- Once, unless the conversation is deleted before it is locked. A lock that keeps it there and no more:
+    -- a transaction of a producer that takes long must not hold up the jobs that run.
     LOOP
         INSERT INTO chat.conversations (id, user_id) VALUES (new_conversation, asked ->> 'user_id')
         ON CONFLICT (id) DO NOTHING;
-        SELECT c.user_id INTO owner FROM chat.conversations AS c WHERE c.id = new_conversation FOR NO KEY UPDATE;
+        SELECT c.user_id INTO owner FROM chat.conversations AS c WHERE c.id = new_conversation FOR KEY SHARE;
         EXIT WHEN FOUND;
     END LOOP;
 

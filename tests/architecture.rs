@@ -11,6 +11,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use chat_worker::crash::Act;
 use syn::buffer::{Cursor, TokenBuffer};
 use syn::visit::Visit;
 
@@ -21,6 +22,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("chat", &[]),
     ("escape", &[]),
+    ("crash", &[]),
+    ("meter", &[]),
     ("config", LEAVES),
     ("wire", LEAVES),
     (
@@ -29,7 +32,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "broker",
-        &["ids", "fault", "clock", "chat", "escape", "config"],
+        &[
+            "ids", "fault", "clock", "chat", "escape", "crash", "meter", "config",
+        ],
     ),
     (
         "store",
@@ -39,6 +44,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "clock",
             "chat",
             "escape",
+            "crash",
             "config",
             "wire",
             "conversation",
@@ -46,11 +52,15 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "model",
-        &["ids", "fault", "clock", "chat", "escape", "config"],
+        &[
+            "ids", "fault", "clock", "chat", "escape", "crash", "meter", "config",
+        ],
     ),
     (
         "tools",
-        &["ids", "fault", "clock", "chat", "escape", "config"],
+        &[
+            "ids", "fault", "clock", "chat", "escape", "crash", "meter", "config",
+        ],
     ),
     (
         "runner",
@@ -60,6 +70,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "clock",
             "chat",
             "escape",
+            "meter",
             "config",
             "wire",
             "conversation",
@@ -76,6 +87,8 @@ const ROOMS: &[(&str, &[&str])] = &[
             "clock",
             "chat",
             "escape",
+            "crash",
+            "meter",
             "config",
             "wire",
             "conversation",
@@ -86,7 +99,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "runner",
         ],
     ),
-    ("telemetry", &["config"]),
+    ("telemetry", &["meter", "config"]),
     (
         "app",
         &[
@@ -115,6 +128,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "clock",
             "chat",
             "escape",
+            "crash",
             "config",
             "wire",
             "conversation",
@@ -147,9 +161,12 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("anyhow", &["app", "cli", "main"]),
     ("axum", &["worker"]),
     ("clap", &["config", "cli", "main", "app"]),
+    ("metrics", &["meter"]),
+    ("metrics_exporter_prometheus", &["telemetry"]),
     ("indicatif", &["cli"]),
     ("console", &["cli"]),
     ("dotenvy", &["main", "cli", "app"]),
+    ("fail", &["crash"]),
     ("tracing_subscriber", &["telemetry", "config::telemetry"]),
 ];
 
@@ -213,6 +230,25 @@ fn the_arrows_point_up_and_adapters_do_not_know_each_other() {
                 !acquainted,
                 "the adapters {room} and {target} do not know each other"
             );
+        }
+    }
+}
+
+#[test]
+fn both_sides_of_every_act_are_marked_where_it_is_done() {
+    let code: String = sources("src").into_iter().map(|(_, text)| text).collect();
+    // However the formatter breaks the lines.
+    let code: String = code.split_whitespace().collect();
+    for act in Act::ALL {
+        for side in ["before", "after"] {
+            let marks = [
+                format!("crash::{side}(Act::{act:?})"),
+                // Both of these mark both sides of what they are told.
+                format!("commit(tx,Act::{act:?})"),
+                format!("errand(Act::{act:?},"),
+            ];
+            let marked = marks.iter().any(|mark| code.contains(mark));
+            assert!(marked, "nothing says {}", marks[0]);
         }
     }
 }

@@ -5,6 +5,7 @@ use lapin::Channel;
 use lapin::options::{BasicAckOptions, BasicNackOptions};
 
 use super::properties::Properties;
+use crate::crash::{self, Act};
 
 /// A message of a queue, which the broker keeps until it is settled.
 ///
@@ -50,10 +51,12 @@ impl Delivery {
     /// written costs more than everything else that is done for a delivery. If it does not arrive,
     /// the message is redelivered and has to be recognised.
     pub fn ack(mut self) {
+        crash::before(Act::Ack);
         if let Some(tag) = self.receipt.tag.take() {
             let ack = BasicAckOptions::default();
             hand_over("ack", self.receipt.channel.basic_ack(tag, ack));
         }
+        crash::after(Act::Ack);
     }
 
     /// The broker shall deliver it again, to anybody.

@@ -17,6 +17,8 @@ pub(super) struct RunArgs {
 pub(super) async fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let config = args.settings.parse(&environment)?;
     telemetry::init(&config.telemetry)?;
+    #[cfg(feature = "failpoints")]
+    crate::crash::arm(environment("CHAT_FAILPOINT").as_deref()).map_err(anyhow::Error::msg)?;
     Box::pin(app::run(config, !args.no_migrate)).await?;
     Ok(ExitCode::SUCCESS)
 }

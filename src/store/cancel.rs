@@ -1,4 +1,5 @@
 use super::{Store, StoreError};
+use crate::crash::{self, Act};
 use crate::ids::JobId;
 
 /// What became of a wish to call a job off.
@@ -26,6 +27,7 @@ impl Store {
         reason: Option<&str>,
         user: Option<&str>,
     ) -> Result<Cancelled, StoreError> {
+        crash::before(Act::Cancel);
         let outcome = sqlx::query_scalar!(
             r#"SELECT chat.request_cancel($1, $2, $3) AS "outcome!""#,
             job.0,
@@ -34,6 +36,7 @@ impl Store {
         )
         .fetch_one(&self.pool)
         .await?;
+        crash::after(Act::Cancel);
         match outcome.as_str() {
             "requested" => Ok(Cancelled::Requested),
             "finished" => Ok(Cancelled::Finished),

@@ -1,12 +1,14 @@
 use chrono::{DateTime, Utc};
 
 use super::claim_locked::Claim;
+use super::claim_rules::TakeOver;
 use super::close::Closed;
 use super::finish::Next;
 use super::outbox::StoredResult;
 use super::record::Run;
-use super::{Store, StoreError};
+use super::{Store, StoreError, commit, log};
 use crate::conversation::{Entry, PastTurn};
+use crate::crash::{self, Act};
 use crate::ids::{ConversationId, JobId, WorkerId};
 use crate::wire::OnBusy;
 
@@ -59,6 +61,8 @@ pub struct Claimant<'a> {
     pub may_judge: bool,
     /// The model of a job that names none.
     pub default_model: &'a str,
+    /// Whether it would run a job that may be what its last workers died of.
+    pub takes_suspects: bool,
     /// What it wants with the job.
     pub wants: Wants,
     /// Failures and deaths after which a job is given up.
@@ -108,6 +112,10 @@ pub struct ClaimedJob {
     pub started_at: DateTime<Utc>,
     /// Failures and deaths since its last entry.
     pub failures: u32,
+    /// Whose run this one follows.
+    pub took_over: TakeOver,
+    /// Whether it may be what its last workers died of.
+    pub is_suspect: bool,
     /// The message's `traceparent`.
     pub traceparent: Option<String>,
     /// Its JSON text; none where the delivery itself brought it.
@@ -159,9 +167,9 @@ impl Store {
             | Claimed::Parked
             | Claimed::Queued(_)
             | Claimed::Finished(_)
-            | Claimed::InHand => tx.commit().await?,
+            | Claimed::InHand => commit(tx, Act::Claim).await?,
         }
-        Ok(claimed)
+        self.with_log(claimed).await
     }
 
     /// Claims the job that a wake-up names. None: there is no such job.
@@ -190,8 +198,23 @@ impl Store {
             claimant,
         };
         let claimed = claim.decide_and_do(&mut tx).await?;
-        tx.commit().await?;
-        Ok(Some(claimed))
+        commit(tx, Act::Claim).await?;
+        Ok(Some(self.with_log(claimed).await?))
+    }
+
+    /// Reads what is stored of a claimed job and of its conversation: after the commit, since nobody
+    /// else writes either now, and so that no lock waits for a long history.
+    async fn with_log(&self, mut claimed: Claimed) -> Result<Claimed, StoreError> {
+        if let Claimed::Run(job) = &mut claimed {
+            let run = job.run;
+            if run.attempt == 1 && run.turn == 1 {
+                return Ok(claimed);
+            }
+            let mut connection = self.pool.acquire().await?;
+            job.entries = log::load_entries(&mut connection, run.job_id).await?;
+            job.history = log::load_history(&mut connection, run.conversation_id, run.turn).await?;
+        }
+        Ok(claimed)
     }
 
     /// The claim of a job and a conversation that nobody has seen before: nothing to decide, and
@@ -201,6 +224,7 @@ impl Store {
         job: &NewJob<'_>,
         worker: WorkerId,
     ) -> Result<Option<ClaimedJob>, StoreError> {
+        crash::before(Act::Claim);
         let stored = sqlx::query!(
             r#"
             WITH conversation AS (
@@ -245,6 +269,7 @@ impl Store {
             Err(error) if error.is_unique_violation() => return Ok(None),
             Err(error) => return Err(error),
         };
+        crash::after(Act::Claim);
         Ok(Some(ClaimedJob {
             run: Run {
                 job_id: job.id,
@@ -256,6 +281,8 @@ impl Store {
             received_at,
             started_at: received_at,
             failures: 0,
+            is_suspect: false,
+            took_over: TakeOver::None,
             traceparent: job.traceparent.map(str::to_owned),
             request: None,
             entries: Vec::new(),

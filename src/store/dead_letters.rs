@@ -1,6 +1,7 @@
 use uuid::Uuid;
 
 use super::{Store, StoreError};
+use crate::crash::{self, Act};
 use crate::fault::Failure;
 use crate::ids::JobId;
 
@@ -24,6 +25,7 @@ impl Store {
     /// The database fails.
     pub async fn bury(&self, letter: &DeadLetter<'_>) -> Result<(), StoreError> {
         let properties = crate::escape::armour(letter.properties);
+        crash::before(Act::Bury);
         sqlx::query!(
             r#"
             INSERT INTO chat.dead_letters (id, job_id, error_code, error_message, body, properties)
@@ -38,6 +40,7 @@ impl Store {
         )
         .execute(&self.pool)
         .await?;
+        crash::after(Act::Bury);
         Ok(())
     }
 }

@@ -2,7 +2,8 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::record::{AnswerTo, CalledOff, Ending, NewIteration, NewResult, Record, Run, record};
-use super::{Store, StoreError};
+use super::{Store, StoreError, commit};
+use crate::crash::{self, Act};
 use crate::ids::JobId;
 
 /// What came of an end.
@@ -60,8 +61,10 @@ impl Store {
             locks_conversation: true,
         };
         let mut connection = self.pool.acquire().await?;
+        crash::before(Act::Finish);
         let row = Box::pin(record(&mut connection, run, &entry)).await?;
         if let Some(finished_at) = row.finished_at {
+            crash::after(Act::Finish);
             return Ok(Finished::Ended {
                 finished_at,
                 answer_to: row.answer_to,
@@ -85,7 +88,7 @@ impl Store {
         if row.finished_at.is_none()
             && let Some(called_off) = row.called_off
         {
-            tx.commit().await?;
+            commit(tx, Act::Finish).await?;
             return Ok(Finished::CalledOff(called_off));
         }
         let ended = match row.finished_at {
@@ -96,7 +99,7 @@ impl Store {
             return Ok(Finished::Fenced);
         };
         let next = queue_next_turn(&mut tx, run.conversation_id.0).await?;
-        tx.commit().await?;
+        commit(tx, Act::Finish).await?;
         Ok(Finished::Ended {
             finished_at,
             answer_to,
@@ -114,6 +117,9 @@ async fn already_finished(
         r#"
         SELECT finished_at AS "finished_at!", reply_to, correlation_id FROM chat.jobs
         WHERE id = $1 AND attempt = $2 AND worker_id = $3 AND finished_at IS NOT NULL
+          AND EXISTS (
+              -- Not if it was taken away, and ended by somebody else.
+              SELECT FROM chat.attempts AS a WHERE a.job_id = $1 AND a.attempt = $2 AND a.outcome = jobs.status::text)
         "#,
         run.job_id.0,
         run.attempt,
@@ -131,14 +137,14 @@ async fn already_finished(
 }
 
 /// Marks the first turn that waits for its predecessors queued, if all of them have ended. The
-/// mark falls due again in a minute, so that a lost wake-up is sent again.
+/// mark falls due again soon, so that a lost wake-up is sent again.
 pub(super) async fn queue_next_turn(
     connection: &mut sqlx::PgConnection,
     conversation: Uuid,
 ) -> Result<Option<Next>, StoreError> {
     let row = sqlx::query!(
         r#"
-        UPDATE chat.jobs SET status = 'queued', wait_reason = NULL, due_at = now() + interval '1 min', wake_ups = 0
+        UPDATE chat.jobs SET status = 'queued', wait_reason = NULL, due_at = now() + interval '10 s', wake_ups = 0
         WHERE id = (
             SELECT id FROM chat.jobs WHERE conversation_id = $1 AND turn IS NOT NULL AND finished_at IS NULL
             ORDER BY turn LIMIT 1

@@ -3,6 +3,7 @@ use std::time::Duration;
 use super::finish::Next;
 use super::record::{Run, Written};
 use super::{Store, StoreError};
+use crate::crash::{self, Act};
 use crate::fault::Failure;
 
 impl Store {
@@ -17,6 +18,7 @@ impl Store {
         wait: Duration,
         failure: &Failure,
     ) -> Result<Written, StoreError> {
+        crash::before(Act::Park);
         let owned = sqlx::query_scalar!(
             r#"
             WITH owned AS (
@@ -24,7 +26,7 @@ impl Store {
                 FOR NO KEY UPDATE
             ), job AS (
                 UPDATE chat.jobs AS j SET status = 'waiting', wait_reason = 'retry', wake_ups = 0,
-                    due_at = now() + make_interval(secs => $4), failures = j.failures + 1
+                    due_at = now() + make_interval(secs => $4), failures = j.failures + 1, deaths = 0
                 FROM owned WHERE j.id = owned.id
             ), attempt AS (
                 UPDATE chat.attempts AS a SET ended_at = now(), outcome = 'parked', error_code = $5, error_message = $6
@@ -41,6 +43,7 @@ impl Store {
         )
         .fetch_one(&self.pool)
         .await?;
+        crash::after(Act::Park);
         Ok(written(owned))
     }
 
@@ -50,6 +53,7 @@ impl Store {
     /// # Errors
     /// The database fails. The write may be repeated.
     pub async fn give_back(&self, run: &Run) -> Result<Option<Next>, StoreError> {
+        crash::before(Act::GiveBack);
         let row = sqlx::query!(
             r#"
             WITH owned AS (
@@ -62,7 +66,7 @@ impl Store {
                 UPDATE chat.tool_calls AS c SET status = 'interrupted'
                 FROM owned WHERE c.job_id = owned.id AND c.status = 'started' AND c.finished_at IS NULL
             )
-            UPDATE chat.jobs AS j SET status = 'queued', wake_ups = 0, due_at = now() + interval '1 min'
+            UPDATE chat.jobs AS j SET status = 'queued', wake_ups = 0, due_at = now() + interval '5 s'
             FROM owned WHERE j.id = owned.id
             RETURNING j.id, j.priority
             "#,
@@ -72,6 +76,7 @@ impl Store {
         )
         .fetch_optional(&self.pool)
         .await?;
+        crash::after(Act::GiveBack);
         Ok(row.map(|row| Next::new(row.id, row.priority)))
     }
 
@@ -80,6 +85,7 @@ impl Store {
     /// # Errors
     /// The database fails. The write may be repeated.
     pub async fn interrupt_calls(&self, run: &Run) -> Result<(), StoreError> {
+        crash::before(Act::Interrupt);
         sqlx::query!(
             r#"
             UPDATE chat.tool_calls AS c SET status = 'interrupted'
@@ -93,6 +99,7 @@ impl Store {
         )
         .execute(&self.pool)
         .await?;
+        crash::after(Act::Interrupt);
         Ok(())
     }
 

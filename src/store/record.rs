@@ -3,6 +3,7 @@ use sqlx::PgConnection;
 
 use super::{Store, StoreError};
 use crate::chat::{Answer, ToolOutcome, Usage};
+use crate::crash::{self, Act};
 use crate::escape::{armour, armour_text, is_too_deep};
 use crate::fault::Failure;
 use crate::ids::{ConversationId, JobId, WorkerId};
@@ -133,8 +134,10 @@ impl Store {
             ending: None,
             locks_conversation: false,
         };
+        crash::before(Act::Append);
         // Boxed like every call of it: its room is needed for a moment, a run's future for an hour.
         let row = Box::pin(record(&mut connection, run, &entry)).await?;
+        crash::after(Act::Append);
         Ok(if row.owned {
             Written::Stored
         } else {
@@ -215,6 +218,7 @@ pub(super) async fn record(
             UPDATE chat.jobs AS j
             SET failures = CASE WHEN $14::integer IS NULL AND cardinality($7::int[]) = 0 THEN j.failures ELSE 0 END
                     + coalesce($33::text = 'failed', false)::integer,
+                deaths = 0,
                 status = CASE WHEN owned.ends THEN $33::text::chat.job_status ELSE j.status END,
                 finish_reason = $34, reply = $35, refusal = $36, warnings = coalesce($37, j.warnings),
                 error_code = $38, error_message = $39, model = coalesce($40, j.model),

@@ -1,6 +1,8 @@
 //! One call from beginning to end, whatever happens to it: what comes out is always something that
 //! the model can read.
 
+use std::time::Instant;
+
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
@@ -12,6 +14,7 @@ use super::server::Server;
 use super::session::{Answer, CallError, Request};
 use crate::chat::{OutcomeStatus, ToolOutcome};
 use crate::clock::Deadline;
+use crate::crash::{self, Act};
 
 /// A call that is fit to be made.
 pub(super) struct Call {
@@ -26,11 +29,24 @@ pub(super) struct Call {
 impl Call {
     /// Makes the call, twice if its process ended under it and making it again does no harm.
     pub(super) async fn run(self, cancelled: CancellationToken) -> ToolOutcome {
-        let mut outcome = self.attempt(&cancelled).await;
+        let begun = Instant::now();
+        let outcome = self.make(&cancelled).await;
+        let word = if cancelled.is_cancelled() {
+            "cancelled"
+        } else {
+            outcome.status.as_str()
+        };
+        let meter = self.server.core().meter();
+        meter.called(word, begun.elapsed());
+        outcome
+    }
+
+    async fn make(&self, cancelled: &CancellationToken) -> ToolOutcome {
+        let mut outcome = self.attempt(cancelled).await;
         let safe = self.retry == RetryClass::Safe;
         if safe && outcome == Err(Trouble::Call(CallError::Gone)) {
             tracing::info!("the process ended during the call; it is made again");
-            outcome = self.attempt(&cancelled).await;
+            outcome = self.attempt(cancelled).await;
         }
         match outcome {
             Ok(outcome) => outcome,
@@ -47,7 +63,9 @@ impl Call {
             meta: self.meta.clone(),
             timeout: config.timeout.min(self.deadline.left()),
         };
+        crash::before(Act::Tool);
         let answer = lease.call(request, cancelled).await;
+        crash::after(Act::Tool);
         if let Some(
             CallError::TimedOut(_) | CallError::Gone | CallError::TooLong(_) | CallError::Abandoned,
         ) = answer.as_ref().err()

@@ -16,7 +16,11 @@ impl Worker {
     /// Does what control messages ask for, until `stop`.
     pub(super) async fn obey(self, stop: CancellationToken) {
         let mut intake = self.0.broker.control(AHEAD);
-        while let Some(Some(delivery)) = stop.run_until_cancelled(intake.next()).await {
+        let turns = self.0.loops.control.clone();
+        while let Some(Some(delivery)) = stop
+            .run_until_cancelled(turns.awaiting(intake.next()))
+            .await
+        {
             self.obey_one(delivery).await;
         }
         intake.stop().await;
@@ -53,7 +57,11 @@ impl Worker {
                 user_id,
             } => {
                 let (why, user) = (reason.as_deref(), user_id.as_deref());
-                let done = insisting!("cancel", self.0.store.request_cancel(job_id, why, user))?;
+                let done = insisting!(
+                    "cancel",
+                    self.0.store,
+                    self.0.store.request_cancel(job_id, why, user)
+                )?;
                 tracing::info!(job.id = %job_id, outcome = ?done, "a job is called off");
                 Ok(match done {
                     Cancelled::Requested | Cancelled::Finished | Cancelled::Kept => Ok(()),

@@ -2,8 +2,9 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use super::Worker;
+use super::counting;
 use super::in_hand::Held;
-use super::outgoing::{self, Original};
+use super::outgoing::Original;
 use super::reading::{Letter, sent_at, traceparent_of};
 use super::refusal::not_here;
 use crate::broker::Delivery;
@@ -128,7 +129,7 @@ impl Worker {
         let turn = self.0.in_hand.turn(id).await;
         let gaps = self.0.pulse.gaps();
         let claimant = self.claimant(id, wants);
-        let claimed = insisting!("claim", self.0.store.claim(&new, claimant))?;
+        let claimed = insisting!("claim", self.0.store, self.0.store.claim(&new, claimant))?;
         let refusal = match &claimed {
             Claimed::Conflict => (
                 ErrorCode::JobIdConflict,
@@ -162,6 +163,7 @@ impl Worker {
             worker: self.0.id,
             in_hand: self.0.in_hand.has(job),
             may_judge: self.0.judgement.may_judge(),
+            takes_suspects: !self.0.in_hand.has_suspect(),
             default_model: &self.model().default_model,
             wants,
             max_attempts: self.0.config.jobs.max_attempts,
@@ -180,7 +182,11 @@ impl Worker {
         let _turn = self.0.in_hand.turn(job).await;
         let gaps = self.0.pulse.gaps();
         let claimant = self.claimant(job, wants);
-        let claimed = insisting!("claim", self.0.store.claim_known(job, claimant))?;
+        let claimed = insisting!(
+            "claim",
+            self.0.store,
+            self.0.store.claim_known(job, claimant)
+        )?;
         // A wake-up is never answered.
         Ok(match claimed {
             None | Some(Claimed::Finished(_)) => Taken::Settled,
@@ -191,7 +197,8 @@ impl Worker {
     fn taken(&self, claimed: Claimed, gaps: u64) -> Taken {
         match claimed {
             Claimed::Run(job) => {
-                let held = self.0.in_hand.hold(job.run.job_id, gaps);
+                counting::claimed(&job);
+                let held = self.0.in_hand.hold(job.run.job_id, gaps, job.is_suspect);
                 Taken::Run(job, held)
             }
             Claimed::Closed(closed) => Taken::Closed(closed),
@@ -211,9 +218,7 @@ impl Worker {
             Taken::Run(claimed, held) => Box::pin(self.run(*claimed, brought, held)).await,
             Taken::Closed(closed) => Box::pin(self.closed(*closed)).await,
             Taken::Finished(stored) => Box::pin(self.publish_result(&stored)).await,
-            Taken::Queued(next) => {
-                self.errand(outgoing::wake_up(self.0.broker.names(), next));
-            }
+            Taken::Queued(next) => self.wake(next),
             Taken::Settled => {}
         }
     }

@@ -3,9 +3,11 @@ use std::time::Duration;
 use super::Worker;
 use super::outgoing::{self, Kind};
 use crate::broker::{Address, Outgoing, PublishError};
+use crate::crash::{self, Act};
 use crate::escape::disarm_text;
 use crate::fault::Fault;
-use crate::store::StoredResult;
+use crate::meter;
+use crate::store::{Next, StoredResult};
 
 /// Names under which the broker keeps the requesters of direct reply-to.
 const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to.";
@@ -34,8 +36,14 @@ impl Worker {
     /// confirmed in time is left to the sweep.
     pub(super) async fn publish_result(&self, stored: &StoredResult) {
         let job = stored.result.job_id;
+        crash::before(Act::PublishResult);
         match tokio::time::timeout(LEASE, self.deliver(stored, Kind::OfJob)).await {
-            Ok(Ok(())) => self.0.marks.confirmed(job).await,
+            Ok(Ok(())) => {
+                crash::after(Act::PublishResult);
+                if !stored.is_copy {
+                    self.0.marks.confirmed(job).await;
+                }
+            }
             Ok(Err(error)) => {
                 tracing::error!(job.id = %job, %error, "a result is stored and not published");
             }
@@ -117,17 +125,26 @@ impl Worker {
         }
     }
 
+    /// Sends the wake-up of a job that is marked, on the side.
+    pub(super) fn wake(&self, next: Next) {
+        meter::dispatched();
+        let message = outgoing::wake_up(self.0.broker.names(), next);
+        self.errand(Act::PublishWakeUp, message);
+    }
+
     /// Publishes on the side: what is published waits for nobody's slot. A wake-up or the copy of a
     /// dead letter that does not get out is no loss, since rows say the same.
-    pub(super) fn errand(&self, message: Outgoing) {
+    pub(super) fn errand(&self, act: Act, message: Outgoing) {
         let worker = self.clone();
         self.0.errands.spawn(async move {
+            crash::before(act);
             if tokio::time::timeout(ERRAND, worker.insist(message))
                 .await
                 .is_err()
             {
                 tracing::warn!("a message on the side was given up; rows say what it says");
             }
+            crash::after(act);
         });
     }
 

@@ -1,8 +1,10 @@
 use super::Worker;
 use super::outgoing::{self, Kind, Original};
+use crate::crash::Act;
 use crate::escape::armour_text;
 use crate::fault::{ErrorCode, Failure};
 use crate::ids::JobId;
+use crate::meter;
 use crate::runner::insisting;
 use crate::store::{DeadLetter, StoreError, StoredResult};
 use crate::wire::{JobResult, Refused, ResultError, Status};
@@ -72,9 +74,10 @@ impl Worker {
             body: &original.body,
             properties: &properties,
         };
-        insisting!("dead letter", self.0.store.bury(&letter))?;
+        insisting!("dead_letter", self.0.store, self.0.store.bury(&letter))?;
+        meter::refused(failure.code.as_str());
         let copy = outgoing::dead_letter(self.0.broker.names(), original, failure, 0, self.0.id);
-        self.errand(copy);
+        self.errand(Act::PublishDeadLetter, copy);
         Ok(())
     }
 
@@ -113,6 +116,7 @@ impl Worker {
             reply_to: armoured(&properties.reply_to),
             correlation_id: armoured(&properties.correlation_id),
             traceparent: properties.traceparent().map(str::to_owned),
+            is_copy: false,
         }
     }
 }

@@ -4,10 +4,13 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 
 use super::Worker;
+use super::counting;
 use super::in_hand::Held;
 use super::outgoing::{self, Original};
+use crate::crash::Act;
 use crate::fault::{ErrorCode, Failure, Fault};
 use crate::ids::UserId;
+use crate::meter::{self, Attempt};
 use crate::runner::{Ended, JobInHand, Ran, Settlement, insisting, settle};
 use crate::store::{ClaimedJob, Closed, Next, StoreError, StoredResult, Written, parse_request};
 use crate::wire::Job;
@@ -89,9 +92,17 @@ impl Worker {
         let fault = Fault::Retry { after: None };
         match settle(fault, failures, most, fastrand::f64()) {
             Settlement::Park { wait } => {
-                let parked = insisting!("park", self.0.store.park(&run, wait, &failure))?;
+                let parked = insisting!(
+                    "park",
+                    self.0.store,
+                    self.0.store.park(&run, wait, &failure)
+                )?;
                 if parked == Written::Fenced {
                     tracing::info!(job.id = %run.job_id, "another worker has this job now");
+                    meter::attempt(Attempt::Fenced);
+                } else {
+                    meter::retried(failure.code.as_str());
+                    meter::attempt(Attempt::Parked);
                 }
             }
             Settlement::Fail => {
@@ -103,9 +114,17 @@ impl Worker {
 
     /// Ends a claimed job without running it.
     async fn end(&self, run: crate::store::Run, failure: Failure) -> Run {
-        match insisting!("close", self.0.store.close_run(&run, failure.clone())) {
-            Ok(Some(closed)) => Box::pin(self.closed(closed)).await,
+        match insisting!(
+            "close",
+            self.0.store,
+            self.0.store.close_run(&run, failure.clone())
+        ) {
+            Ok(Some(closed)) => {
+                meter::attempt(counting::attempt_of(closed.result.result.status));
+                Box::pin(self.closed(closed)).await;
+            }
             Ok(None) => {
+                meter::attempt(Attempt::Fenced);
                 tracing::info!(job.id = %run.job_id, "another worker has this job now");
             }
             Err(error) => {
@@ -144,7 +163,7 @@ impl Worker {
     /// The job that a row holds.
     fn stored_job(&self, claimed: &ClaimedJob) -> Result<Job, Unfit> {
         let request = claimed.request.as_deref().unwrap_or_default();
-        let is_first = claimed.run.attempt == 1;
+        let is_first = claimed.entries.is_empty();
         let job = parse_request(request, claimed.run.job_id).map_err(|error| {
             tracing::error!(%error, "a stored job cannot be read");
             if is_first {
@@ -168,6 +187,7 @@ impl Worker {
         original: Option<Original>,
         request: Option<String>,
     ) {
+        counting::ran(&ran);
         match ran {
             Ran::Ended(ended) => {
                 let Ended { result, next } = *ended;
@@ -181,7 +201,7 @@ impl Worker {
                 self.ended(result, next, original).await;
             }
             Ran::Parked => {}
-            Ran::GivenBack(next) => self.errand(outgoing::wake_up(self.0.broker.names(), next)),
+            Ran::GivenBack(next) => self.wake(next),
             Ran::Fenced => tracing::info!(job.id = %job_id, "another worker has this job now"),
         }
     }
@@ -199,8 +219,9 @@ impl Worker {
 
     /// What follows the end of a job: the next turn's wake-up, its dead letter, its result.
     async fn ended(&self, stored: StoredResult, next: Option<Next>, original: Original) {
+        counting::ended(&stored);
         if let Some(next) = next {
-            self.errand(outgoing::wake_up(self.0.broker.names(), next));
+            self.wake(next);
         }
         if let Some(error) = stored
             .result
@@ -211,9 +232,8 @@ impl Worker {
             let failure = Failure::new(error.code, error.message.clone());
             tracing::info!(job.id = %stored.result.job_id, error.code = %failure.code, "a job failed");
             let (names, attempts) = (self.0.broker.names(), stored.result.attempt);
-            self.errand(outgoing::dead_letter(
-                names, &original, &failure, attempts, self.0.id,
-            ));
+            let copy = outgoing::dead_letter(names, &original, &failure, attempts, self.0.id);
+            self.errand(Act::PublishDeadLetter, copy);
         }
         self.publish_result(&stored).await;
     }

@@ -19,6 +19,7 @@ mod handover;
 mod hostile_input;
 mod lifecycle;
 mod load;
+mod metrics;
 mod model_errors;
 mod order;
 mod reply_to;
@@ -29,6 +30,13 @@ mod tools;
 
 #[path = "../packages/npm.rs"]
 mod npm;
+
+/// The variables that say where the services are.
+mod services {
+    pub(crate) const BROKER: &str = "AMQP_URL";
+    pub(crate) const DATABASE: &str = "DATABASE_URL";
+    pub(crate) const NEEDS: &str = "needs RabbitMQ and PostgreSQL: run `cargo xtask test`, or `eval \"$(cargo xtask env)\"` after `cargo xtask up`";
+}
 
 /// The scripted model of the demonstrations.
 #[expect(dead_code, reason = "the program uses the rest of it")]

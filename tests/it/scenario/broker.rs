@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::setup::needed;
 use super::{lock, soon};
+use crate::services;
 
 pub(crate) use lapin::BasicProperties as Properties;
 
@@ -39,7 +40,7 @@ pub(crate) struct Received {
 }
 
 impl Broker {
-    pub(super) async fn connect(prefix: &str) -> Self {
+    pub(crate) async fn connect(prefix: &str) -> Self {
         let connection = connect().await;
         let channel = connection.create_channel().await.unwrap();
         let confirms = ConfirmSelectOptions::default();
@@ -119,7 +120,7 @@ impl Broker {
     }
 
     /// All that came into a queue until now and was not read.
-    pub(super) async fn all_of(&self, queue: &str, inbox: &Inbox) -> Vec<Received> {
+    pub(crate) async fn all_of(&self, queue: &str, inbox: &Inbox) -> Vec<Received> {
         let end = uuid::Uuid::new_v4().to_string();
         let mark = Properties::default().with_message_id(end.as_str().into());
         self.publish(queue, b"", mark).await;
@@ -163,11 +164,11 @@ impl Broker {
 }
 
 async fn connect() -> Connection {
-    let url = needed("AMQP_URL");
+    let url = needed(services::BROKER);
     let connecting = Connection::connect(&url, ConnectionProperties::default());
     soon("a connection", connecting)
         .await
-        .expect("AMQP_URL leads to no broker")
+        .expect("the URL leads to no broker")
 }
 
 impl Inbox {

@@ -4,6 +4,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, PgPool};
 use url::Url;
 
 use super::setup::needed;
+use crate::services;
 
 /// A database of the test's own.
 pub(super) struct Database {
@@ -14,10 +15,10 @@ pub(super) struct Database {
 
 impl Database {
     pub(super) async fn create() -> Self {
-        let admin = needed("DATABASE_URL");
+        let admin = needed(services::DATABASE);
         let name = format!("it_{}", uuid::Uuid::new_v4().simple());
         execute(&admin, format!("CREATE DATABASE {name}")).await;
-        let mut url = Url::parse(&admin).expect("DATABASE_URL is no URL");
+        let mut url = Url::parse(&admin).expect("a URL of the database");
         url.set_path(&name);
         let pool = PgPoolOptions::new()
             .max_connections(2)
@@ -61,7 +62,7 @@ impl Database {
         self.pool.close().await;
         let name = &self.name;
         execute(
-            &needed("DATABASE_URL"),
+            &needed(services::DATABASE),
             format!("DROP DATABASE {name} WITH (FORCE)"),
         )
         .await;
@@ -71,7 +72,7 @@ impl Database {
 async fn execute(url: &str, statement: String) {
     let mut admin = PgConnection::connect(url)
         .await
-        .expect("DATABASE_URL leads to no database");
+        .expect("the URL leads to no database");
     let done = admin.execute(AssertSqlSafe(statement.clone())).await;
     done.unwrap_or_else(|error| panic!("{statement}: {error}"));
     admin.close().await.ok();

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 use super::database::Database;
+use crate::services;
 use crate::stub_model::{Reply, Script, StubModel};
 
 /// The model server's key. It must turn up nowhere.
@@ -117,7 +118,7 @@ impl Setup {
         model: &StubModel,
     ) -> BTreeMap<String, String> {
         let mut all: BTreeMap<String, String> = [
-            ("AMQP_URL", needed("AMQP_URL")),
+            ("AMQP_URL", needed(services::BROKER)),
             ("DATABASE_URL", database.url()),
             ("CHAT_DB_CONNECTIONS", "3".to_owned()),
             ("CHAT_PREFIX", self.prefix.clone()),
@@ -144,9 +145,7 @@ impl Setup {
 
 /// A variable that says where a service is.
 pub(super) fn needed(name: &str) -> String {
-    environment(name).expect(
-        "needs RabbitMQ and PostgreSQL: run `cargo xtask test`, or `eval \"$(cargo xtask env)\"` after `cargo xtask up`",
-    )
+    environment(name).expect(services::NEEDS)
 }
 
 /// The path of an example's program.
