@@ -43,9 +43,10 @@ pub async fn run(config: Config, migrate: bool) -> anyhow::Result<()> {
     // Before anything is there to be counted.
     let figures = Figures::keep()?;
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let abandon = CancellationToken::new();
     let tools = Toolbox::start(&config.tools, &tasks);
     let served = tokio::select! {
-        served = serve(config, migrate, (tools.clone(), figures), (&tasks, &stop), &signals) => served,
+        served = serve(config, migrate, (tools.clone(), figures), (&tasks, &stop, &abandon), &signals) => served,
         () = signals.second() => {
             tracing::warn!("told to stop twice; running jobs are left to other workers");
             Ok(())
@@ -55,6 +56,8 @@ pub async fn run(config: Config, migrate: bool) -> anyhow::Result<()> {
             Ok(())
         }
     };
+    // Before the tool servers end: a call that fails only because they do is no outcome.
+    abandon.cancel();
     stop.cancel();
     tasks.close();
     // Each of these ends by itself; but a supervisor counts the seconds, and a service that does not
@@ -89,7 +92,7 @@ async fn serve(
     config: Config,
     migrate: bool,
     (tools, figures): (Toolbox, Figures),
-    (tasks, stop): (&TaskTracker, &CancellationToken),
+    (tasks, stop, abandon): (&TaskTracker, &CancellationToken, &CancellationToken),
     signals: &Signals,
 ) -> anyhow::Result<()> {
     let address = config.worker.http_addr;
@@ -126,14 +129,14 @@ async fn serve(
     let worker = Worker::sign_on(parts, tasks, stop).await?;
     tracing::info!(worker.id = %worker.id(), http = %address, "the worker takes jobs");
     tasks.spawn(worker.clone().serve_health(listener, stop.clone()));
-    let (runs, abandon) = (TaskTracker::new(), CancellationToken::new());
-    worker.start(&runs, tasks, stop);
+    let runs = TaskTracker::new();
+    worker.start((&runs, abandon), tasks, stop);
     tokio::select! {
-        () = worker.take_in(&runs, signals.token(), &abandon) => {}
+        () = worker.take_in(&runs, signals.token(), abandon) => {}
         () = signals.over(LEAVE.min(drain / 3)) => tracing::warn!("the broker does not let go"),
     }
     tracing::info!(jobs = runs.len(), "stopping: running jobs may end");
     let end = signals.since().unwrap_or_else(Instant::now) + drain;
-    worker.drain(&runs, end, &abandon).await;
+    worker.drain(&runs, end, abandon).await;
     Ok(())
 }

@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use futures_util::future::FutureExt;
+use lapin::Channel;
 use lapin::options::{BasicAckOptions, BasicNackOptions};
-use lapin::{Acker, Channel};
 
 use super::properties::Properties;
 use crate::crash::{self, Act};
@@ -24,9 +24,12 @@ pub struct Delivery {
 
 /// The right to settle, once.
 struct Receipt {
-    acker: Option<Acker>,
+    tag: Option<u64>,
     /// A channel that closes returns everything unsettled, so each delivery keeps its own open.
-    _channel: Arc<Channel>,
+    ///
+    /// It is settled on the channel itself, whose frames leave in their order. What the library's
+    /// `Acker` sends may be overtaken by the end of the channel, if this was its last delivery.
+    channel: Arc<Channel>,
 }
 
 impl Delivery {
@@ -36,8 +39,8 @@ impl Delivery {
             body: raw.data,
             redelivered: raw.redelivered,
             receipt: Receipt {
-                acker: Some(raw.acker),
-                _channel: channel,
+                tag: Some(raw.delivery_tag),
+                channel,
             },
         }
     }
@@ -49,16 +52,17 @@ impl Delivery {
     /// the message is redelivered and has to be recognised.
     pub fn ack(mut self) {
         crash::before(Act::Ack);
-        if let Some(acker) = self.receipt.acker.take() {
-            hand_over("ack", acker.ack(BasicAckOptions::default()));
+        if let Some(tag) = self.receipt.tag.take() {
+            let ack = BasicAckOptions::default();
+            hand_over("ack", self.receipt.channel.basic_ack(tag, ack));
         }
         crash::after(Act::Ack);
     }
 
     /// The broker shall deliver it again, to anybody.
     pub fn requeue(mut self) {
-        if let Some(acker) = self.receipt.acker.take() {
-            hand_over("requeue", acker.nack(REQUEUE));
+        if let Some(tag) = self.receipt.tag.take() {
+            hand_over("requeue", self.receipt.channel.basic_nack(tag, REQUEUE));
         }
     }
 }
@@ -70,19 +74,17 @@ const REQUEUE: BasicNackOptions = BasicNackOptions {
 
 impl Drop for Receipt {
     fn drop(&mut self) {
-        if let Some(acker) = self.acker.take() {
+        if let Some(tag) = self.tag.take() {
             tracing::debug!("a delivery was dropped unsettled and goes back into its queue");
-            hand_over("requeue", acker.nack(REQUEUE));
+            hand_over("requeue", self.channel.basic_nack(tag, REQUEUE));
         }
     }
 }
 
-/// The first poll hands the command to the connection's own task; what comes after only tells when
+/// The first poll puts the frame where the connection writes from; what comes after only tells when
 /// it is written.
-fn hand_over(what: &'static str, command: impl Future<Output = lapin::Result<bool>>) {
-    match command.now_or_never() {
-        None | Some(Ok(true)) => {}
-        Some(Ok(false)) => tracing::debug!(what, "its channel is gone; it is redelivered"),
-        Some(Err(error)) => tracing::debug!(what, %error, "not sent; it is redelivered"),
+fn hand_over(what: &'static str, command: impl Future<Output = lapin::Result<()>>) {
+    if let Some(Err(error)) = command.now_or_never() {
+        tracing::debug!(what, %error, "not sent; it is redelivered");
     }
 }

@@ -149,9 +149,15 @@ impl Worker {
     }
 
     /// Starts the loops beside the intake on `tasks`, until `stop`: the heartbeat, which claims lost
-    /// runs on `runs`, the sweep, and the control messages.
-    pub fn start(&self, runs: &TaskTracker, tasks: &TaskTracker, stop: &CancellationToken) {
-        tasks.spawn(Presence::of(self.clone(), runs.clone()).keep(stop.clone()));
+    /// runs on `runs` and drops them with `abandon`, the sweep, and the control messages.
+    pub fn start(
+        &self,
+        (runs, abandon): (&TaskTracker, &CancellationToken),
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) {
+        let presence = Presence::of(self.clone(), runs.clone(), abandon.clone());
+        tasks.spawn(presence.keep(stop.clone()));
         tasks.spawn(Sweep::of(self.clone()).keep(stop.clone()));
         tasks.spawn(self.clone().obey(stop.clone()));
     }

@@ -61,15 +61,17 @@ pub(super) struct Presence {
     /// Runs that the database knows and this process does not, as of the last heartbeat.
     strangers: HashMap<JobId, i32>,
     runs: TaskTracker,
+    abandon: CancellationToken,
 }
 
 impl Presence {
-    pub(super) fn of(worker: Worker, runs: TaskTracker) -> Self {
+    pub(super) fn of(worker: Worker, runs: TaskTracker, abandon: CancellationToken) -> Self {
         Self {
             worker,
             truce_until: None,
             strangers: HashMap::new(),
             runs,
+            abandon,
         }
     }
 
@@ -176,9 +178,11 @@ impl Presence {
             }
             if self.strangers.get(&job.id) == Some(&job.attempt) {
                 tracing::warn!(job.id = %job.id, "a run got lost; its job is claimed again");
-                let worker = self.worker.clone();
-                self.runs
-                    .spawn(async move { worker.handle_known(job.id, Wants::ToRun).await });
+                let (worker, abandon) = (self.worker.clone(), self.abandon.clone());
+                self.runs.spawn(async move {
+                    let run = worker.handle_known(job.id, Wants::ToRun);
+                    abandon.run_until_cancelled(run).await;
+                });
             } else {
                 strangers.insert(job.id, job.attempt);
             }

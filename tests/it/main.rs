@@ -12,8 +12,10 @@
 mod answers;
 mod busy;
 mod cancel;
+mod drain;
 mod duplicates;
 mod escapes;
+mod handover;
 mod hostile_input;
 mod lifecycle;
 mod load;

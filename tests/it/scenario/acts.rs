@@ -13,6 +13,11 @@ impl Scenario {
         self.database.execute(statement.as_ref()).await;
     }
 
+    /// Takes the database away from everybody, or gives it back.
+    pub(crate) async fn open_database(&self, is_open: bool) {
+        self.database.open(is_open).await;
+    }
+
     /// Lets the time come that a parked job waits for.
     pub(crate) async fn make_due(&self, id: &str) {
         self.sql(format!(
@@ -24,6 +29,20 @@ impl Scenario {
     /// Another connection to the broker.
     pub(crate) async fn another_line(&self) -> Broker {
         Broker::connect(self.setup.prefix()).await
+    }
+
+    /// Loses the `count` messages of a queue, once they are there.
+    pub(crate) async fn purge(&self, queue: &str, count: u32) {
+        let queue = self.name(queue);
+        let lost = async {
+            let mut lost = 0;
+            while lost < count {
+                lost += self.broker.purge(&queue).await;
+                tokio::task::yield_now().await;
+            }
+            lost
+        };
+        assert_eq!(soon("messages to lose", lost).await, count);
     }
 
     /// Publishes a control message, whatever it is.

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use futures_util::StreamExt as _;
 use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeleteOptions,
-    QueueDeclareOptions, QueueDeleteOptions,
+    QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions,
 };
 use lapin::types::FieldTable;
 use lapin::{Channel, Confirmation, Connection, ConnectionProperties, Consumer};
@@ -92,6 +92,15 @@ impl Broker {
             .queue_delete(queue.into(), options)
             .await
             .unwrap();
+    }
+
+    /// Loses what is in a queue and on its way to nobody; how many messages that were.
+    pub(super) async fn purge(&self, queue: &str) -> u32 {
+        let options = QueuePurgeOptions::default();
+        self.channel
+            .queue_purge(queue.into(), options)
+            .await
+            .unwrap()
     }
 
     /// Reads a queue from now on. On the channel that publishes, as direct reply-to demands.

@@ -47,6 +47,17 @@ impl Database {
         done.unwrap_or_else(|error| panic!("{statement}: {error}"));
     }
 
+    /// Whether anybody gets in. Who is in is thrown out with the others.
+    pub(super) async fn open(&self, is_open: bool) {
+        let (admin, name) = (needed("DATABASE_URL"), &self.name);
+        let change = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {is_open}");
+        execute(&admin, change).await;
+        let sessions = format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+        );
+        execute(&admin, sessions).await;
+    }
+
     pub(super) async fn drop_it(self) {
         self.pool.close().await;
         let name = &self.name;
