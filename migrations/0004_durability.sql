@@ -24,14 +24,15 @@ CREATE INDEX jobs_waiting_for_turn ON chat.jobs (conversation_id, turn) WHERE st
 CREATE INDEX jobs_unfinished ON chat.jobs (conversation_id, turn) WHERE finished_at IS NULL AND turn IS NOT NULL;
 
 CREATE TABLE chat.cancel_requests (
-    job_id uuid PRIMARY KEY,
-    user_id text,
+    job_id uuid NOT NULL,
+    user_id text NOT NULL DEFAULT '',
     reason text,
-    requested_at timestamptz NOT NULL DEFAULT now()
+    requested_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (job_id, user_id)
 );
 COMMENT ON TABLE chat.cancel_requests IS 'Cancels of jobs that have not come in yet; kept for 24 h';
 COMMENT ON COLUMN chat.cancel_requests.job_id IS 'The job that is meant';
-COMMENT ON COLUMN chat.cancel_requests.user_id IS 'Whose job it must be, if that was said';
+COMMENT ON COLUMN chat.cancel_requests.user_id IS 'Whose job it must be; empty: anybody''s';
 COMMENT ON COLUMN chat.cancel_requests.reason IS 'Why, in the words of who asked';
 COMMENT ON COLUMN chat.cancel_requests.requested_at IS 'When it was asked';
 
@@ -68,15 +69,14 @@ COMMENT ON FUNCTION chat.is_alive IS 'Whether the worker counts as alive, by thi
 -- The one way to call a job off. Waiting jobs are ended by the sweep, running ones by their worker; both
 -- listen. Returns what became of it: requested, finished, kept (nobody knows the job yet) or forbidden.
 CREATE FUNCTION chat.request_cancel(job uuid, why text, by_user text) RETURNS text
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     found_job record;
 BEGIN
     SELECT j.user_id, j.finished_at INTO found_job FROM chat.jobs AS j WHERE j.id = job FOR NO KEY UPDATE;
     IF NOT FOUND THEN
-        INSERT INTO chat.cancel_requests AS c (job_id, user_id, reason) VALUES (job, by_user, left(why, 1000))
-        ON CONFLICT (job_id) DO UPDATE SET requested_at = now(), reason = excluded.reason,
-            user_id = CASE WHEN c.user_id IS NULL THEN NULL ELSE excluded.user_id END;
+        INSERT INTO chat.cancel_requests (job_id, user_id, reason) VALUES (job, coalesce(by_user, ''), left(why, 1000))
+        ON CONFLICT (job_id, user_id) DO UPDATE SET requested_at = now(), reason = excluded.reason;
         RETURN 'kept';
     ELSIF by_user IS NOT NULL AND by_user <> found_job.user_id THEN
         RETURN 'forbidden';
@@ -93,7 +93,7 @@ $$;
 COMMENT ON FUNCTION chat.request_cancel IS 'Calls a job off for a user; for workers. Producers have chat.cancel';
 
 CREATE FUNCTION chat.cancel(job_id uuid, reason text DEFAULT NULL) RETURNS boolean
-LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog AS $$
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT chat.request_cancel(job_id, reason, NULL) <> 'finished'
 $$;
 COMMENT ON FUNCTION chat.cancel IS 'Calls a job off. True: it will end as cancelled, now or, if nobody knows it yet, when it comes within 24 h. False: it had ended already';

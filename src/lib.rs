@@ -32,7 +32,10 @@
 //!    and each result is an entry, which is stored, fenced by the job's attempt, before the next
 //!    step depends on it. (Results of quick calls that are safe to repeat travel with the entry that
 //!    follows.)
-//! 4. The end is stored together with the last entry. Then the result is published, confirmed by the
+//! 4. What has to wait, for its turn, its time or another try, waits as a row and holds no slot. One
+//!    worker at a time sweeps: it marks what is due, commits, and publishes a wake-up, which is
+//!    claimed like any delivery. Jobs of dead workers are found so too.
+//! 5. The end is stored together with the last entry. Then the result is published, confirmed by the
 //!    broker, and marked as published.
 //!
 //! # The rooms
@@ -48,16 +51,17 @@
 //! | [`chat`] | messages, tool calls, outcomes, answers, in no provider's types |
 //! | [`escape`] | the one escape for text that Postgres refuses |
 //! | [`crash`] | the boundaries at which tests end the process; empty without the feature `failpoints` |
+//! | [`meter`] | what is counted and timed, under which names |
 //! | [`config`] | settings, read once and checked all together |
 //! | [`wire`] | the messages on the broker, strict and versioned, and their JSON Schemas |
 //! | [`conversation`] | the pure machine: entries fold into a state, the state says what is next |
 //! | [`broker`] | adapter: connections that come back, deliveries, confirmed publishes |
-//! | [`store`] | adapter: claim, append, finish, and all other SQL |
+//! | [`store`] | adapter: claim, append, finish, park, sweep, presence, and all other SQL |
 //! | [`model`] | adapter: Chat Completions, errors classified, short troubles waited out |
 //! | [`tools`] | adapter: tool servers as pools of child processes, catalogue, calls |
 //! | [`runner`] | drives one job: step, do, store, repeat |
-//! | [`worker`] | one process: take, decide, publish, drain, health |
-//! | [`telemetry`] | logs |
+//! | [`worker`] | one process: take, decide, publish, sweep, presence, drain, health |
+//! | [`telemetry`] | logs; keeps the figures and shows them |
 //! | [`app`] | composition of a worker |
 //! | [`cli`] | the commands |
 //!
@@ -72,8 +76,10 @@
 //!   clock.
 //! - [`broker`] does not know what a job is; [`runner`] does not know that there is a broker.
 //! - No write of a run without its fence: the job's row with the run's attempt and worker.
+//! - No decision from how long a job runs, and no clock but the database's in who is alive.
 //! - No acknowledgement before the commit that it speaks of; no result counted as sent before its
 //!   confirm.
+//! - No label of a figure that a producer, a model or a tool can make up ([`meter`]).
 //! - No prompt, argument, result or body in logs; no secret in errors or `Debug` output
 //!   ([`config::Secret`]).
 //! - No `unsafe`, no panic in production code, no lint that is allowed without a reason.
@@ -85,6 +91,7 @@ pub mod crash;
 pub mod escape;
 pub mod fault;
 pub mod ids;
+pub mod meter;
 
 pub mod app;
 pub mod broker;

@@ -23,6 +23,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("chat", &[]),
     ("escape", &[]),
     ("crash", &[]),
+    ("meter", &[]),
     ("config", LEAVES),
     ("wire", LEAVES),
     (
@@ -31,7 +32,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "broker",
-        &["ids", "fault", "clock", "chat", "escape", "crash", "config"],
+        &["ids", "fault", "clock", "chat", "escape", "crash", "meter", "config"],
     ),
     (
         "store",
@@ -49,11 +50,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "model",
-        &["ids", "fault", "clock", "chat", "escape", "crash", "config"],
+        &["ids", "fault", "clock", "chat", "escape", "crash", "meter", "config"],
     ),
     (
         "tools",
-        &["ids", "fault", "clock", "chat", "escape", "crash", "config"],
+        &["ids", "fault", "clock", "chat", "escape", "crash", "meter", "config"],
     ),
     (
         "runner",
@@ -63,6 +64,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "clock",
             "chat",
             "escape",
+            "meter",
             "config",
             "wire",
             "conversation",
@@ -80,6 +82,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "chat",
             "escape",
             "crash",
+            "meter",
             "config",
             "wire",
             "conversation",
@@ -90,7 +93,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "runner",
         ],
     ),
-    ("telemetry", &["config"]),
+    ("telemetry", &["meter", "config"]),
     (
         "app",
         &[
@@ -152,6 +155,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("anyhow", &["app", "cli", "main"]),
     ("axum", &["worker"]),
     ("clap", &["config", "cli", "main", "app"]),
+    ("metrics", &["meter"]),
+    ("metrics_exporter_prometheus", &["telemetry"]),
     ("indicatif", &["cli"]),
     ("console", &["cli"]),
     ("dotenvy", &["main", "cli", "app"]),

@@ -23,6 +23,7 @@ use lapin::options::{
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use serde_json::{Value, json};
+use sqlx::postgres::PgListener;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -147,8 +148,21 @@ async fn help_shows_no_secret_of_the_environment() {
         ("DATABASE_DIRECT_URL", SECRET),
         ("OPENAI_API_KEY", SECRET),
     ];
-    for command in ["run", "check", "enqueue", "show", "migrate", "tools"] {
-        let help = run(&[command, "--help"], &variables).await;
+    for command in [
+        "run",
+        "check",
+        "enqueue",
+        "show",
+        "migrate",
+        "tools",
+        "cancel",
+        "dead list",
+        "dead show",
+        "dead replay",
+        "dead drop",
+    ] {
+        let args: Vec<_> = command.split(' ').chain(["--help"]).collect();
+        let help = run(&args, &variables).await;
         assert_eq!(help.code, 0, "{command}");
         assert!(!help.words().contains(SECRET), "{command}");
     }
@@ -205,12 +219,43 @@ async fn wrong_usage_ends_with_two() {
         &["enqueue", "--json", "hi"],
         &["enqueue", "--file", "/nowhere.jsonl"],
         &["enqueue", "--file", "a.jsonl", "hi"],
+        &["enqueue", "--via", "pigeon", "hi"],
+        &["enqueue", "--via", "sql", "--user", "two words", "hi"],
         &["show", "seven"],
+        &["cancel"],
+        &["cancel", "seven"],
+        &["cancel", JOB, "--reason", &"x".repeat(1001)],
+        &["dead", "fly"],
+        &["dead", "list", "--limit", "0"],
+        &["dead", "show"],
+        &["dead", "show", "0189"],
+        &["dead", "replay"],
+        &["dead", "replay", "--all", JOB],
+        &["dead", "replay", "0189"],
+        &["dead", "drop"],
+        &["dead", "drop", "--all", JOB],
+        &["dead", "drop", "--all", "--older-than", "1d"],
+        &["dead", "drop", "--older-than", "1d", JOB],
+        &["dead", "drop", "--older-than", "soon"],
         &["schema", "event"],
     ] {
         let ran = run(args, &[]).await;
         assert_eq!(ran.code, 2, "{args:?}: {}", ran.err);
         assert_eq!(ran.out, "", "{args:?}");
+    }
+}
+
+#[tokio::test]
+async fn of_the_way_that_is_not_taken_no_setting_needs_to_be_right() {
+    let variables = [("AMQP_URL", "http://h"), ("DATABASE_URL", "mysql://h/x")];
+    for (via, named, other) in [
+        ("amqp", "- AMQP_URL: ", "DATABASE_URL"),
+        ("sql", "- DATABASE_URL: ", "AMQP_URL"),
+    ] {
+        let ran = run(&["enqueue", "--via", via, "hi"], &variables).await;
+        assert_eq!(ran.code, 2, "{}", ran.err);
+        assert!(ran.err.contains(named), "{}", ran.err);
+        assert!(!ran.err.contains(other), "{}", ran.err);
     }
 }
 
@@ -618,7 +663,18 @@ impl Database {
     }
 
     async fn run(&self, args: &[&str]) -> Ran {
-        run(args, &[("DATABASE_URL", &self.url)]).await
+        self.run_with(args, "").await
+    }
+
+    async fn run_with(&self, args: &[&str], input: &str) -> Ran {
+        let directory = tempfile::tempdir().unwrap();
+        run_in(
+            directory.path(),
+            args,
+            &[("DATABASE_URL", &self.url)],
+            input,
+        )
+        .await
     }
 
     async fn end(self) {
@@ -704,5 +760,214 @@ async fn show_draws_the_run_and_nothing_acts_on_the_terminal() {
     assert!(ran.out.contains("22.000000000000000000001"), "{}", ran.out);
     assert_eq!(call["result"], "42\u{1b}[2J\0");
     pool.close().await;
+    database.end().await;
+}
+
+/// A migrated database, and whoever ends the jobs that are handed in there.
+struct Ending {
+    pool: sqlx::PgPool,
+    listener: PgListener,
+}
+
+impl Ending {
+    async fn at(database: &Database) -> Self {
+        let ran = database.run(&["migrate"]).await;
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        let pool = sqlx::PgPool::connect(&database.url).await.unwrap();
+        let mut listener = PgListener::connect_with(&pool).await.unwrap();
+        listener.listen("chat_worker").await.unwrap();
+        Self { pool, listener }
+    }
+
+    /// Ends jobs as `columns` say, until `many` have come.
+    async fn end_jobs(&mut self, many: u64, columns: &'static str) {
+        let update = format!(
+            "UPDATE chat.jobs SET attempt = 1, wait_reason = NULL, finished_at = now(), {columns}
+            WHERE finished_at IS NULL"
+        );
+        let mut ended = 0;
+        while ended < many {
+            let told = timeout(LONG, self.listener.recv());
+            told.await.expect("a job comes").unwrap();
+            let updated = sqlx::query(sqlx::AssertSqlSafe(update.clone())).execute(&self.pool);
+            ended += updated.await.unwrap().rows_affected();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_is_sent_over_sql_stands_in_the_table_and_its_id_is_printed() {
+    let database = Database::new().await;
+    let Ending { pool, .. } = Ending::at(&database).await;
+    let args = [
+        "enqueue",
+        "--via",
+        "sql",
+        "--user",
+        "user-42",
+        "--system",
+        "Be brief.",
+        "Hi",
+        "there",
+    ];
+    let ran = database.run(&args).await;
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let row: (Uuid, String, String, String, Value) = sqlx::query_as(
+        "SELECT id, status::text, wait_reason::text, user_id, request::text::jsonb FROM chat.jobs",
+    )
+    .fetch_one(&pool)
+    .await
+    .unwrap();
+    let id = row.0.to_string();
+    assert_eq!(ran.out.trim(), id);
+    assert_eq!(
+        (row.1.as_str(), row.2.as_str(), row.3.as_str()),
+        ("waiting", "enqueued", "user-42")
+    );
+    assert_eq!(
+        row.4,
+        json!({"version": 1, "job_id": id, "user_id": "user-42", "messages": [
+            {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi there"}]})
+    );
+    database.end().await;
+}
+
+#[tokio::test]
+async fn what_the_database_refuses_is_said_as_it_says_it() {
+    let database = Database::new().await;
+    let ran = database.run(&["enqueue", "--via", "sql", "hi"]).await;
+    assert_eq!((ran.code, ran.out.as_str()), (1, ""));
+    assert!(ran.err.contains("chat-worker migrate"), "{}", ran.err);
+    database.run(&["migrate"]).await;
+    let sent = async |text: &str| {
+        database
+            .run(&["enqueue", "--via", "sql", "--job-id", JOB, text])
+            .await
+    };
+    for _twice in 0..2 {
+        let ran = sent("hi").await;
+        assert_eq!((ran.code, ran.out.trim()), (0, JOB), "{}", ran.err);
+    }
+    let ran = sent("ho").await;
+    assert_eq!((ran.code, ran.out.as_str()), (1, ""));
+    let said = "error: job_id_conflict: this job_id was used before with other content\n";
+    assert_eq!(ran.err, said);
+    let ran = database
+        .run_with(&["enqueue", "--via", "sql", "-"], "a\0b")
+        .await;
+    assert_eq!((ran.code, ran.out.as_str()), (2, ""));
+    assert!(ran.err.contains("jsonb holds no NUL"), "{}", ran.err);
+    database.end().await;
+}
+
+#[tokio::test]
+async fn who_waits_over_sql_is_told_what_the_row_says() {
+    let database = Database::new().await;
+    let mut ending = Ending::at(&database).await;
+    let args = ["enqueue", "--via", "sql", "--wait", "What is it?"];
+    let completed = "status = 'completed', finish_reason = 'answered', reply = 'It is ␛241b 42'";
+    let (ran, ()) = tokio::join!(database.run(&args), ending.end_jobs(1, completed));
+    assert_eq!(
+        (ran.code, ran.out.as_str()),
+        (0, "It is ␛ 42\n"),
+        "{}",
+        ran.err
+    );
+    let args = ["enqueue", "--via", "sql", "--wait", "--json", "hi"];
+    let failed = "status = 'failed', error_code = 'model_auth', error_message = 'no key'";
+    let (ran, ()) = tokio::join!(database.run(&args), ending.end_jobs(1, failed));
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.err.contains("is failed: model_auth: no key"),
+        "{}",
+        ran.err
+    );
+    let result: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(result["error"]["code"], "model_auth");
+    let args = ["enqueue", "--via", "sql", "--wait", "--timeout", "1", "hi"];
+    let ran = database.run(&args).await;
+    assert_eq!((ran.code, ran.out.as_str()), (1, ""));
+    assert!(ran.err.contains("no result within 1 s"), "{}", ran.err);
+    assert!(ran.err.contains("chat-worker show"), "{}", ran.err);
+    database.end().await;
+}
+
+/// Lines of jobs, each of a user of its own.
+fn lines_of_jobs(many: usize) -> Vec<String> {
+    let line = |number| {
+        format!(r#"{{"user_id":"u{number}","messages":[{{"role":"user","content":"x"}}]}}"#)
+    };
+    (0..many).map(line).collect()
+}
+
+#[tokio::test]
+async fn a_file_over_sql_is_sent_in_its_order_and_no_further_than_to_what_is_refused() {
+    let database = Database::new().await;
+    let Ending { pool, .. } = Ending::at(&database).await;
+    let ids = async || {
+        let ids = sqlx::query_scalar::<_, Uuid>("SELECT id FROM chat.jobs ORDER BY due_at");
+        let ids = ids.fetch_all(&pool).await.unwrap();
+        ids.iter().map(Uuid::to_string).collect::<Vec<_>>()
+    };
+    let args = ["enqueue", "--via", "sql", "--file", "-"];
+    let mut lines = lines_of_jobs(250);
+    let ran = database.run_with(&args, &lines.join("\n")).await;
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(ran.err.contains("250 jobs sent"), "{}", ran.err);
+    assert_eq!(ran.out.lines().collect::<Vec<_>>(), ids().await);
+
+    let taken = format!(r#""job_id":"{}","messages""#, ids().await[0]);
+    lines[120] = lines[120].replace(r#""messages""#, &taken);
+    let ran = database.run_with(&args, &lines.join("\n")).await;
+    assert_eq!((ran.code, ran.out.lines().count()), (1, 100));
+    assert!(
+        ran.err
+            .contains("100 of 250 jobs are stored; jobs with a job_id can be sent again: line 121: job_id_conflict: "),
+        "{}",
+        ran.err
+    );
+    assert_eq!(ids().await.len(), 350);
+
+    lines[7] = lines[7].replace('x', r"\ud800");
+    let ran = database.run_with(&args, &lines.join("\n")).await;
+    assert_eq!((ran.code, ran.out.as_str()), (2, ""));
+    assert!(
+        ran.err.contains("line 8: jsonb holds no NUL"),
+        "{}",
+        ran.err
+    );
+    assert_eq!(ids().await.len(), 350);
+    database.end().await;
+}
+
+#[tokio::test]
+async fn results_of_a_file_over_sql_come_as_lines_of_json() {
+    let database = Database::new().await;
+    let mut ending = Ending::at(&database).await;
+    let args = ["enqueue", "--via", "sql", "--file", "-", "--wait"];
+    let file = lines_of_jobs(150).join("\n");
+    let completed = "status = 'completed', finish_reason = 'answered', reply = user_id";
+    let (ran, ()) = tokio::join!(
+        database.run_with(&args, &file),
+        ending.end_jobs(150, completed)
+    );
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(
+        ran.err.contains("150 results, 0 of jobs that failed"),
+        "{}",
+        ran.err
+    );
+    let mut users: Vec<_> = ran
+        .out
+        .lines()
+        .map(|line| {
+            let result: Value = serde_json::from_str(line).unwrap();
+            assert_eq!(result["message"]["content"], result["user_id"]);
+            result["user_id"].to_string()
+        })
+        .collect();
+    users.sort();
+    users.dedup();
+    assert_eq!(users.len(), 150);
     database.end().await;
 }

@@ -116,6 +116,19 @@ async fn answer(stream: &mut TcpStream, request: Request, shared: &Shared) -> io
         let message = format!("Invalid URL ({line})");
         Reply::error(404, "invalid_request_error", "unknown_url", &message)
     };
+    tokio::select! {
+        biased;
+        due = due(&reply, shared) => due?,
+        () = gone(stream) => {
+            shared.hung_up.send_modify(|hung_up| *hung_up += 1);
+            return Ok(false);
+        }
+    }
+    send(stream, &reply, &model, request.body.len()).await
+}
+
+/// Waits for the moment at which a reply is to be sent.
+async fn due(reply: &Reply, shared: &Shared) -> io::Result<()> {
     if let Some(signal) = &reply.signal {
         signal.acquire().await.map_err(io::Error::other)?.forget();
     }
@@ -123,7 +136,18 @@ async fn answer(stream: &mut TcpStream, request: Request, shared: &Shared) -> io
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
     }
-    send(stream, &reply, &model, request.body.len()).await
+    if matches!(reply.body, Body::Never) {
+        pending::<()>().await;
+    }
+    Ok(())
+}
+
+/// Waits until the client closes the connection. One that sends the next request already is there.
+async fn gone(stream: &TcpStream) {
+    match stream.peek(&mut [0]).await {
+        Ok(0) | Err(_) => {}
+        Ok(_) => pending().await,
+    }
 }
 
 async fn send(
@@ -154,8 +178,8 @@ async fn send(
                 .await?;
             return Ok(false);
         }
-        Body::Close => return Ok(false),
-        Body::Never => pending().await,
+        // A reply that never comes is never due.
+        Body::Close | Body::Never => return Ok(false),
     }
     Ok(true)
 }

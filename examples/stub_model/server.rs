@@ -82,6 +82,8 @@ struct Shared {
     records: AtomicBool,
     /// How many requests came in.
     arrived: watch::Sender<usize>,
+    /// How many callers went away before their reply was due.
+    hung_up: watch::Sender<usize>,
     latency: Duration,
 }
 
@@ -109,6 +111,7 @@ impl StubModel {
             recorded: Mutex::default(),
             records: AtomicBool::new(true),
             arrived: watch::Sender::new(0),
+            hung_up: watch::Sender::new(0),
             latency,
         });
         let mut accepting = JoinSet::new();
@@ -154,6 +157,17 @@ impl StubModel {
         let mut arrived = self.shared.arrived.subscribe();
         // The sender lives as long as this server, so the wait ends by the count alone.
         drop(arrived.wait_for(|arrived| *arrived >= count).await);
+    }
+
+    /// Waits until `count` callers went away before their reply was due.
+    pub(crate) async fn hung_up(&self, count: usize) {
+        let mut hung_up = self.shared.hung_up.subscribe();
+        drop(hung_up.wait_for(|hung_up| *hung_up >= count).await);
+    }
+
+    /// How many callers went away so far before their reply was due.
+    pub(crate) fn hang_ups(&self) -> usize {
+        *self.shared.hung_up.borrow()
     }
 }
 

@@ -15,6 +15,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::model::Model;
 use crate::runner::{Pulse, Runner};
+use crate::telemetry::Figures;
 use crate::tools::Toolbox;
 use crate::worker::{Parts, Worker};
 
@@ -28,10 +29,12 @@ use stop::Signals;
 pub async fn run(config: Config, migrate: bool) -> anyhow::Result<()> {
     open_files();
     let signals = Signals::listen()?;
+    // Before anything is there to be counted.
+    let figures = Figures::keep()?;
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let tools = Toolbox::start(&config.tools, &tasks);
     let served = tokio::select! {
-        served = serve(config, migrate, tools.clone(), (&tasks, &stop), &signals) => served,
+        served = serve(config, migrate, (tools.clone(), figures), (&tasks, &stop), &signals) => served,
         () = signals.second() => {
             tracing::warn!("told to stop twice; running jobs are left to other workers");
             Ok(())
@@ -57,7 +60,7 @@ fn open_files() {
 async fn serve(
     config: Config,
     migrate: bool,
-    tools: Toolbox,
+    (tools, figures): (Toolbox, Figures),
     (tasks, stop): (&TaskTracker, &CancellationToken),
     signals: &Signals,
 ) -> anyhow::Result<()> {
@@ -82,12 +85,15 @@ async fn serve(
         pulse: Pulse::default(),
     };
     let drain = config.worker.drain;
+    let shown = figures.clone();
+    tasks.spawn(figures.look_after(stop.clone()));
     let parts = Parts {
         config,
         broker: started.broker,
         store: started.store,
         runner,
         clock,
+        figures: Arc::new(move || shown.render()),
     };
     let worker = Worker::sign_on(parts, tasks, stop).await?;
     tracing::info!(worker.id = %worker.id(), http = %address, "the worker takes jobs");

@@ -21,6 +21,10 @@ pub struct BrokerHealth {
     pub intake: IntakeState,
     /// For how long it has been doing that.
     pub since: Duration,
+    /// For how long there has been a connection to consume on; nothing while there is none.
+    pub connected: Duration,
+    /// For how long nobody has tried to bring a lost connection back; nothing while there are both.
+    pub untried: Duration,
     /// Whether a publish would go out now.
     pub publishing: bool,
     /// What the last lost connection or failed attempt ended with, while it is not mended.
@@ -43,6 +47,8 @@ impl BrokerHealth {
         Self {
             intake,
             since: at.elapsed(),
+            connected: consume.standing(),
+            untried: consume.untried().max(publish.untried()),
             publishing: publish.is_up(),
             last_error: consume.problem().or_else(|| publish.problem()),
         }

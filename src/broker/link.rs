@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{FutureExt, StreamExt};
 use lapin::{Connection, Event};
@@ -23,10 +23,22 @@ pub(super) struct Link {
 }
 
 /// What the task knows about the connection.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct State {
     connection: Option<Arc<Connection>>,
     problem: Option<Arc<str>>,
+    /// When it got or lost the connection, or last tried to get one.
+    at: Instant,
+}
+
+impl State {
+    fn new(connection: Option<Arc<Connection>>, problem: Option<Arc<str>>) -> Self {
+        Self {
+            connection,
+            problem,
+            at: Instant::now(),
+        }
+    }
 }
 
 impl Link {
@@ -40,10 +52,7 @@ impl Link {
         let dial = Dial::new(config, name)?;
         let connection = dial.connect().await?;
         let doubt = Arc::new(Notify::new());
-        let (sender, state) = watch::channel(State {
-            connection: Some(Arc::clone(&connection)),
-            problem: None,
-        });
+        let (sender, state) = watch::channel(State::new(Some(Arc::clone(&connection)), None));
         let keeper = Keeper {
             dial,
             state: sender,
@@ -90,6 +99,23 @@ impl Link {
         status.is_some_and(|status| status.connected() && !status.blocked())
     }
 
+    /// For how long there has been a connection; nothing while there is none.
+    pub(super) fn standing(&self) -> Duration {
+        let state = self.state.borrow();
+        let since = state.connection.as_ref().map(|_| state.at.elapsed());
+        since.unwrap_or_default()
+    }
+
+    /// For how long nobody has tried to bring a lost connection back.
+    pub(super) fn untried(&self) -> Duration {
+        let state = self.state.borrow();
+        if state.connection.is_some() {
+            Duration::ZERO
+        } else {
+            state.at.elapsed()
+        }
+    }
+
     /// What the last connection or attempt ended with; none while it is well.
     pub(super) fn problem(&self) -> Option<String> {
         self.state.borrow().problem.as_deref().map(str::to_owned)
@@ -113,10 +139,7 @@ impl Keeper {
                 tracing::warn!(connection = self.dial.name, reason, "connection lost");
             }
             let problem = ended.as_deref().map(Arc::from);
-            self.state.send_replace(State {
-                connection: None,
-                problem,
-            });
+            self.state.send_replace(State::new(None, problem));
             close(&connection).await;
             drop(connection);
             if ended.is_none() {
@@ -130,10 +153,8 @@ impl Keeper {
                 tracing::debug!(connection = self.dial.name, "it was given up before");
             }
             tracing::info!(connection = self.dial.name, "connected again");
-            self.state.send_replace(State {
-                connection: Some(Arc::clone(&next)),
-                problem: None,
-            });
+            let connected = State::new(Some(Arc::clone(&next)), None);
+            self.state.send_replace(connected);
             connection = next;
         }
     }
@@ -188,7 +209,7 @@ impl Keeper {
                 Err(error) => {
                     tracing::warn!(connection = self.dial.name, %error, "cannot reconnect yet");
                     let problem = Some(Arc::from(error.to_string()));
-                    self.state.send_modify(|state| state.problem = problem);
+                    self.state.send_replace(State::new(None, problem));
                 }
             }
         }

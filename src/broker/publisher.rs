@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
@@ -12,6 +12,7 @@ use super::parcel::Parcel;
 use super::post::Post;
 use super::topology;
 use crate::config::BrokerConfig;
+use crate::meter;
 
 /// How long a sender waits, reconnects and a blocked broker included.
 const WAIT: Duration = Duration::from_secs(30);
@@ -76,10 +77,13 @@ impl Publisher {
             }
             outcome.await.unwrap_or(Err(PublishError::Stopped))
         };
-        match timeout(WAIT, sent).await {
+        let begun = Instant::now();
+        let outcome = match timeout(WAIT, sent).await {
             Ok(outcome) => outcome,
             Err(_elapsed) => Err(PublishError::Timeout { after: WAIT }),
-        }
+        };
+        meter::published(outcome.is_ok(), begun.elapsed());
+        outcome
     }
 
     /// Publishes if that needs no waiting, and does not say how it went: for events, which slow

@@ -49,15 +49,15 @@ fn in_full(error: &anyhow::Error) -> String {
 
 /// Whether the schema, or a part of it, is not there yet.
 ///
-/// SQLSTATE `undefined_table`, `invalid_schema_name`, `undefined_column` and `undefined_object`
-/// (`PostgreSQL` manual, appendix A).
+/// SQLSTATE `undefined_table`, `invalid_schema_name`, `undefined_column`, `undefined_object` and
+/// `undefined_function` (`PostgreSQL` manual, appendix A).
 pub(super) fn lacks_schema(error: &StoreError) -> bool {
     let StoreError::Database(error) = error else {
         return false;
     };
     error.as_database_error().is_some_and(|error| {
         let code = error.code().unwrap_or_default();
-        ["42P01", "3F000", "42703", "42704"].contains(&code.as_ref())
+        ["42P01", "3F000", "42703", "42704", "42883"].contains(&code.as_ref())
     })
 }
 

@@ -1,13 +1,18 @@
 //! The commands. Parses arguments, calls the rooms, and prints: what a command is for on standard
 //! output, everything else on standard error. Holds no rules of its own. May import every room.
 
+mod age;
+mod cancel;
 mod check;
+mod dead;
 mod enqueue;
 mod failure;
 mod migrate;
 mod output;
+mod progress;
 mod run;
 mod schema;
+mod sender;
 mod show;
 mod text;
 mod timeline;
@@ -49,6 +54,17 @@ enum Command {
     Enqueue(Box<enqueue::EnqueueArgs>),
     /// Show a job as a timeline: model calls, tool calls, times, tokens
     Show(show::ShowArgs),
+    /// Call a job off
+    ///
+    /// A waiting job ends at once, a running one within a second; its result has the status
+    /// `cancelled`. A job that nobody knows yet is called off if it comes within 24 h.
+    Cancel(cancel::CancelArgs),
+    /// List, show, replay and drop dead letters
+    ///
+    /// A dead letter is a message that was no job, or a job that failed for good. The table
+    /// `chat.dead_letters` is the record; the queue `chat.jobs.dead` holds copies, which these
+    /// commands neither read nor remove.
+    Dead(Box<dead::DeadArgs>),
     /// Print the JSON Schema of a message
     Schema(schema::SchemaArgs),
 }
@@ -77,6 +93,8 @@ impl Command {
             Self::Tools(args) => tools::run(&args).await,
             Self::Enqueue(args) => enqueue::run(*args).await,
             Self::Show(args) => show::run(&args).await,
+            Self::Cancel(args) => cancel::run(&args).await,
+            Self::Dead(args) => dead::run(&args).await,
             Self::Schema(args) => schema::run(&args),
         }
     }

@@ -22,7 +22,7 @@ pub struct WorkerSettings {
         default_value = "25"
     )]
     chat_drain_secs: String,
-    /// Where `/healthz` and `/readyz` are served
+    /// Where `/healthz`, `/readyz` and `/metrics` are served
     #[arg(
         long,
         env = "CHAT_HTTP_ADDR",
@@ -39,7 +39,7 @@ pub struct WorkerConfig {
     pub concurrency: u32,
     /// How long running jobs may go on when the worker is told to stop.
     pub drain: Duration,
-    /// Where health is served.
+    /// Where health and figures are served.
     pub http_addr: SocketAddr,
 }
 

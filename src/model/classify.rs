@@ -84,6 +84,20 @@ impl Verdict {
         self.refusal.status == Some(429) && matches!(self.fault, Fault::Retry { .. })
     }
 
+    /// A word for it, in the label of a figure.
+    pub(super) fn name(&self) -> &'static str {
+        match self.class {
+            Class::Unavailable if self.is_rate_limit() => "rate_limited",
+            Class::Unavailable => "unavailable",
+            Class::Rejected => "rejected",
+            Class::Auth => "auth",
+            Class::Quota => "quota",
+            Class::ContextTooLong => "context_too_long",
+            Class::ContentFiltered => "content_filtered",
+            Class::Protocol => "protocol",
+        }
+    }
+
     fn transient(class: Class, refusal: Refusal) -> Self {
         Self {
             class,

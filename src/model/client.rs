@@ -15,11 +15,12 @@ use super::request::{Dialect, Request};
 use super::retry::{self, LONGEST_WAIT_IN_PLACE, Next};
 use super::transport::{Transport, http_client, verdict};
 use super::{listing, reply};
-use crate::chat::{Answer, Prompt};
+use crate::chat::{Answer, Prompt, Usage};
 use crate::clock::Deadline;
 use crate::config::{ModelConfig, Secret};
 use crate::crash::{self, Act};
 use crate::fault::Fault;
+use crate::meter;
 
 /// The model server. A clone is the same: it shares the connections and the rate gate.
 #[derive(Clone)]
@@ -141,7 +142,13 @@ impl Inner {
                 return Err(ModelError::Deadline { attempts });
             }
             attempts += 1;
-            let verdict = match self.attempt(&request, attempts, limit).await {
+            let begun = Instant::now();
+            let attempted = self.attempt(&request, attempts, limit).await;
+            let outcome = attempted
+                .as_ref()
+                .map_or_else(Verdict::name, |_| "answered");
+            meter::model_called(outcome, begun.elapsed());
+            let verdict = match attempted {
                 Ok(answer) => return Ok(answer),
                 Err(verdict) => verdict,
             };
@@ -151,6 +158,7 @@ impl Inner {
             self.hold_others(&prompt.model, &verdict);
             match retry::after(&verdict, attempts, deadline.left(), fastrand::f64()) {
                 Next::Again(wait) => {
+                    meter::model_called_again();
                     tracing::warn!(
                         error.status = verdict.refusal.status,
                         wait_ms = wait.as_millis(),
@@ -185,6 +193,7 @@ impl Inner {
         let answer = reply::read(&reply)?;
         span.record("tokens.input", answer.usage.input_tokens);
         span.record("tokens.output", answer.usage.output_tokens);
+        meter::tokens(tokens(&answer.usage));
         Ok(answer)
     }
 
@@ -234,6 +243,15 @@ impl Inner {
         let error = ModelError::new(verdict, attempts);
         tracing::Span::current().record("error.code", error.code().as_str());
         error
+    }
+}
+
+fn tokens(usage: &Usage) -> meter::Tokens {
+    meter::Tokens {
+        input: usage.input_tokens,
+        cached: usage.cached_tokens,
+        output: usage.output_tokens,
+        reasoning: usage.reasoning_tokens,
     }
 }
 

@@ -6,6 +6,7 @@ use super::settlement::{Settlement, settle};
 use crate::chat::Answer;
 use crate::conversation::Outcome;
 use crate::fault::{Failure, Fault};
+use crate::meter;
 use crate::store::{Finished, NewIteration, StoreError, Written, cancelled};
 
 /// The ends of a run.
@@ -98,7 +99,10 @@ impl Runner {
                 tracing::info!(error.code = %failure.code, wait_ms = wait.as_millis(), "the job is tried again later");
                 let run = &job.claimed.run;
                 match insisting!("park", self.store.park(run, wait, &failure))? {
-                    Written::Stored => Ok(Ran::Parked),
+                    Written::Stored => {
+                        meter::retried(failure.code.as_str());
+                        Ok(Ran::Parked)
+                    }
                     Written::Fenced => Ok(Ran::Fenced),
                 }
             }
@@ -120,11 +124,11 @@ impl Runner {
         match job.leash.pulled() {
             Some(Halt::CalledOff(called_off)) => {
                 let outcome = Outcome::Cancelled(cancelled(called_off.reason.clone()));
-                insisting!("interrupted calls", self.store.interrupt_calls(run))?;
+                insisting!("interrupted_calls", self.store.interrupt_calls(run))?;
                 self.finish(job, progress, None, outcome).await
             }
             Some(Halt::GiveBack) | None => {
-                let next = insisting!("give back", self.store.give_back(run))?;
+                let next = insisting!("give_back", self.store.give_back(run))?;
                 Ok(next.map_or(Ran::Fenced, Ran::GivenBack))
             }
         }

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use crate::meter;
 use crate::store::StoreError;
 
 const FIRST: Duration = Duration::from_millis(50);
@@ -26,6 +27,7 @@ impl Patience {
         if error.is_about_data() {
             return Err(error);
         }
+        meter::commit_failed(self.what);
         tracing::warn!(what = self.what, %error, "the database is out of reach; trying again");
         // Full jitter, so that all runs do not come back at the same moment.
         tokio::time::sleep(self.pause.mul_f64(fastrand::f64())).await;
@@ -41,8 +43,12 @@ macro_rules! insisting {
     ($what:literal, $attempt:expr) => {{
         let mut patience = $crate::runner::Patience::with($what);
         loop {
+            let begun = std::time::Instant::now();
             match $attempt.await {
-                Ok(value) => break Ok(value),
+                Ok(value) => {
+                    $crate::meter::committed($what, begun.elapsed());
+                    break Ok(value);
+                }
                 Err(error) => {
                     if let Err(error) = patience.bear(error).await {
                         break Err(error);

@@ -1,6 +1,7 @@
 use chrono::{DateTime, Utc};
 
 use super::claim_locked::Claim;
+use super::claim_rules::TakeOver;
 use super::close::Closed;
 use super::finish::Next;
 use super::outbox::StoredResult;
@@ -109,6 +110,8 @@ pub struct ClaimedJob {
     pub started_at: DateTime<Utc>,
     /// Failures and deaths since its last entry.
     pub failures: u32,
+    /// Whose run this one follows.
+    pub took_over: TakeOver,
     /// The message's `traceparent`.
     pub traceparent: Option<String>,
     /// Its JSON text; none where the delivery itself brought it.
@@ -259,6 +262,7 @@ impl Store {
             received_at,
             started_at: received_at,
             failures: 0,
+            took_over: TakeOver::None,
             traceparent: job.traceparent.map(str::to_owned),
             request: None,
             entries: Vec::new(),

@@ -45,8 +45,11 @@ impl Claim<'_> {
             ) AS "unfinished!",
             coalesce($4::timestamptz > now(), false) AS "scheduled!",
             kept.job_id IS NOT NULL AS "called_off!", kept.reason
-            FROM (VALUES (1)) AS once LEFT JOIN chat.cancel_requests AS kept
-                ON kept.job_id = $2 AND coalesce(kept.user_id = $5, true) AND kept.requested_at > now() - interval '24 h'
+            FROM (VALUES (1)) AS once LEFT JOIN LATERAL (
+                SELECT job_id, reason FROM chat.cancel_requests
+                WHERE job_id = $2 AND user_id IN ('', $5) AND requested_at > now() - interval '24 h'
+                ORDER BY requested_at LIMIT 1
+            ) AS kept ON true
             "#,
             self.conversation_id.0,
             self.job_id.0,

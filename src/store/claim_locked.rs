@@ -94,7 +94,8 @@ impl Claim<'_> {
         }
     }
 
-    /// Stores a new job.
+    /// Stores a new job. It counts as received now, under the conversation's lock: so that the order
+    /// of turns is that of the times.
     async fn insert(&self, tx: &mut PgConnection, place: Place) -> Result<(), StoreError> {
         let Some(job) = self.delivery else {
             return Ok(());
@@ -107,12 +108,12 @@ impl Claim<'_> {
             )
             INSERT INTO chat.jobs (id, conversation_id, user_id, turn, status, wait_reason, due_at,
                 request, request_hash, model, metadata, deadline, reply_to, correlation_id, priority,
-                traceparent, tracestate, trace_id, enqueued_at)
+                traceparent, tracestate, trace_id, enqueued_at, received_at)
             SELECT $1, $2, $3, turn.turns,
                 CASE WHEN turn.turns IS NULL THEN 'waiting' ELSE 'queued' END::chat.job_status,
                 CASE WHEN turn.turns IS NULL THEN 'schedule' END::chat.wait_reason,
                 CASE WHEN turn.turns IS NULL THEN $15::timestamptz END,
-                $4::text::json, $5, $6, $7::text::json, $8, $9, $10, $11, $12, $13, substr($12, 4, 32), $14
+                $4::text::json, $5, $6, $7::text::json, $8, $9, $10, $11, $12, $13, substr($12, 4, 32), $14, clock_timestamp()
             FROM (VALUES (1)) AS once LEFT JOIN turn ON true
             "#,
             job.id.0,
@@ -290,6 +291,7 @@ impl Claim<'_> {
             received_at: row.received_at,
             started_at: row.started_at,
             failures: u32::try_from(row.failures).unwrap_or_default(),
+            took_over,
             traceparent: row.traceparent,
             request: Some(row.request),
             entries,

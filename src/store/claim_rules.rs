@@ -111,8 +111,6 @@ pub enum Closing {
     Exhausted,
     /// It was called off.
     CalledOff,
-    /// Its deadline passed while it waited.
-    Overdue,
     /// The conversation is busy, and the job would not wait.
     Busy,
 }

@@ -31,7 +31,6 @@ impl Closing {
                 ),
             ),
             Self::CalledOff => cancelled(reason),
-            Self::Overdue => overdue(),
             Self::Busy => Failure::new(
                 ErrorCode::ConversationBusy,
                 "the conversation has an unfinished job, and this one has on_busy=reject",
@@ -177,6 +176,7 @@ pub(super) async fn close(
         WITH job AS (
             UPDATE chat.jobs AS j
             SET status = $2::text::chat.job_status, wait_reason = NULL, due_at = NULL, error_code = $3, error_message = $4,
+                failures = j.failures + (j.status = 'running' AND $2::text = 'failed')::integer,
                 iterations = i.iterations, tool_calls = c.calls, input_tokens = i.input, cached_tokens = i.cached,
                 output_tokens = i.output, reasoning_tokens = i.reasoning,
                 finished_at = now(), publish_due_at = now() + interval '30 s'

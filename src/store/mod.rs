@@ -1,10 +1,12 @@
-//! The record in Postgres: claim, append, finish, publish marks, presence, what `show` reads.
+//! The record in Postgres: claim, append, finish, publish marks, presence, dead letters, what `show` reads.
 //!
 //! The only room that names sqlx. Every write of a run is fenced: it locks the job's row with the
 //! run's `attempt` and worker, and without that row nothing is written. Locks are taken in one
 //! order everywhere: the conversation's row, then the job's. Knows nothing of the broker, the
 //! model or the tools. May import the leaves, `config`, `wire` and `conversation`.
 
+mod backlog;
+mod buried;
 mod cancel;
 mod claim;
 mod claim_facts;
@@ -12,6 +14,7 @@ mod claim_locked;
 mod claim_rules;
 mod close;
 mod dead_letters;
+mod enqueue;
 mod error;
 mod finish;
 mod log;
@@ -32,11 +35,14 @@ use sqlx::{ConnectOptions as _, Postgres, Transaction};
 use crate::config::StoreConfig;
 use crate::crash::{self, Act};
 
+pub use backlog::Unfinished;
+pub use buried::{BuriedCount, BuriedFilter, BuriedHead, BuriedLetter, BuriedPlace};
 pub use cancel::Cancelled;
 pub use claim::{Claimant, Claimed, ClaimedJob, NewJob, Wants};
 pub use claim_rules::{Closing, Decision, Facts, JobFacts, Owner, Standing, TakeOver, decide};
 pub use close::{Closed, cancelled};
 pub use dead_letters::DeadLetter;
+pub use enqueue::{Enqueued, Progress};
 pub use error::StoreError;
 pub use finish::{Finished, Next};
 pub use log::parse_request;

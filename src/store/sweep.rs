@@ -68,17 +68,26 @@ impl Store {
             .collect())
     }
 
-    /// How long until a worker with jobs that has lost its session may be taken for dead.
+    /// How long until there is something to do within the next second: a job falls due or passes its
+    /// deadline, or a worker with jobs that has lost its session may be taken for dead.
     ///
     /// # Errors
     /// The database fails.
-    pub async fn next_death(&self) -> Result<Option<Duration>, StoreError> {
+    pub async fn next_moment(&self) -> Result<Option<Duration>, StoreError> {
         let seconds = sqlx::query_scalar!(
             r#"
-            SELECT min(extract(epoch FROM w.heartbeat_at + interval '4 s' - now()))::double precision AS seconds
-            FROM (SELECT DISTINCT worker_id FROM chat.jobs WHERE status = 'running') AS o
-            JOIN chat.workers AS w ON w.id = o.worker_id
-            WHERE w.heartbeat_at > now() - interval '4 s' AND NOT chat.is_present(o.worker_id)
+            SELECT extract(epoch FROM least(
+                (SELECT min(due_at) FROM chat.jobs
+                 WHERE status IN ('waiting', 'queued') AND due_at > now() AND due_at < now() + interval '1 s'),
+                (SELECT min(deadline) FROM chat.jobs
+                 WHERE finished_at IS NULL AND status IN ('waiting', 'queued')
+                   AND deadline > now() AND deadline < now() + interval '1 s'),
+                (SELECT min(w.heartbeat_at) + interval '4 s'
+                 FROM (SELECT DISTINCT worker_id FROM chat.jobs WHERE status = 'running') AS o
+                 JOIN chat.workers AS w ON w.id = o.worker_id
+                 WHERE w.heartbeat_at > now() - interval '4 s' AND w.heartbeat_at < now() - interval '3 s'
+                   AND NOT chat.is_present(o.worker_id))
+            ) - now())::double precision AS seconds
             "#
         )
         .fetch_one(&self.pool)
@@ -115,6 +124,21 @@ impl Store {
             .into_iter()
             .map(|row| Next::new(row.id, row.priority))
             .collect())
+    }
+
+    /// Has jobs fall due soon whose wake-ups did not get out.
+    ///
+    /// # Errors
+    /// The database fails; they fall due later then.
+    pub async fn wake_again(&self, jobs: &[JobId]) -> Result<(), StoreError> {
+        let ids: Vec<_> = jobs.iter().map(|job| job.0).collect();
+        sqlx::query!(
+            "UPDATE chat.jobs SET due_at = now() + interval '3 s' WHERE id = ANY($1) AND status = 'queued'",
+            &ids
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
     }
 
     /// Marks turns queued that wait for nobody: a net under the marks that ends of turns make.
@@ -219,7 +243,7 @@ impl Store {
                 UPDATE chat.jobs AS j SET cancel_requested_at = now(), cancel_reason = c.reason
                 FROM chat.cancel_requests AS c
                 WHERE j.id = c.job_id AND j.finished_at IS NULL AND j.cancel_requested_at IS NULL
-                  AND coalesce(c.user_id = j.user_id, true)
+                  AND c.user_id IN ('', j.user_id) AND c.requested_at > now() - interval '24 h'
                 RETURNING j.id
             )
             SELECT pg_notify('chat_worker', 'cancel ' || id) FROM applied

@@ -1,7 +1,9 @@
-//! Logs: lines on standard error, as text or as JSON, so that standard output stays free for what
-//! a command prints. Decides which lines are written, not what is in them: the rooms never log
-//! content. May import `config` only.
+//! Logs and figures. Logs are lines on standard error, as text or as JSON, so that standard output
+//! stays free for what a command prints; figures are kept here and shown in Prometheus' text format.
+//! Decides which lines are written and how figures look, not what is in them: the rooms never log
+//! content, and `meter` says what is counted. May import `config` and `meter` only.
 
+mod figures;
 mod guard;
 
 use std::io::{IsTerminal as _, stderr};
@@ -14,14 +16,16 @@ use tracing_subscriber::{EnvFilter, Layer as _, fmt, registry};
 use crate::config::{LogFormat, TelemetryConfig};
 use guard::Guard;
 
-/// Why logs cannot be written.
+pub use figures::Figures;
+
+/// Why there are no logs or no figures.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// The filter cannot be read.
     #[error("RUST_LOG: {0}")]
     Filter(String),
-    /// Something else in this process writes logs already.
-    #[error("logs are written already: {0}")]
+    /// Something else in this process does it already.
+    #[error("logs or figures are kept already: {0}")]
     Taken(String),
 }
 

@@ -1,6 +1,8 @@
 //! One call from beginning to end, whatever happens to it: what comes out is always something that
 //! the model can read.
 
+use std::time::Instant;
+
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
@@ -27,11 +29,24 @@ pub(super) struct Call {
 impl Call {
     /// Makes the call, twice if its process ended under it and making it again does no harm.
     pub(super) async fn run(self, cancelled: CancellationToken) -> ToolOutcome {
-        let mut outcome = self.attempt(&cancelled).await;
+        let begun = Instant::now();
+        let outcome = self.make(&cancelled).await;
+        let word = if cancelled.is_cancelled() {
+            "cancelled"
+        } else {
+            outcome.status.as_str()
+        };
+        let meter = self.server.core().meter();
+        meter.called(word, begun.elapsed());
+        outcome
+    }
+
+    async fn make(&self, cancelled: &CancellationToken) -> ToolOutcome {
+        let mut outcome = self.attempt(cancelled).await;
         let safe = self.retry == RetryClass::Safe;
         if safe && outcome == Err(Trouble::Call(CallError::Gone)) {
             tracing::info!("the process ended during the call; it is made again");
-            outcome = self.attempt(&cancelled).await;
+            outcome = self.attempt(cancelled).await;
         }
         match outcome {
             Ok(outcome) => outcome,

@@ -15,6 +15,7 @@ use super::listing::Listing;
 use super::mcp::Era;
 use super::process::Process;
 use crate::config::{Protocol, ServerConfig};
+use crate::meter::ServerMeter;
 
 /// Whether a server's tools can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +48,7 @@ pub(super) struct Core {
     /// Held by the one that starts a process of a server that failed to start.
     trying: tokio::sync::Mutex<()>,
     discovers: AtomicBool,
+    meter: ServerMeter,
 }
 
 impl Core {
@@ -63,6 +65,7 @@ impl Core {
             breaker: Mutex::default(),
             trying: tokio::sync::Mutex::default(),
             discovers: AtomicBool::new(false),
+            meter: ServerMeter::new(&config.name),
         }
     }
 
@@ -90,6 +93,10 @@ impl Core {
 
     pub(super) fn config(&self) -> &ServerConfig {
         &self.config
+    }
+
+    pub(super) fn meter(&self) -> &ServerMeter {
+        &self.meter
     }
 
     pub(super) fn nursery(&self) -> &Nursery {

@@ -1,6 +1,7 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -17,6 +18,7 @@ use super::invocation::{Invocation, unknown_tool};
 use super::server::Server;
 use crate::chat::{OutcomeStatus, ToolOutcome};
 use crate::config::ToolsConfig;
+use crate::meter;
 
 /// All tool servers of a worker. A clone is the same toolbox.
 #[derive(Clone, Debug)]
@@ -128,16 +130,21 @@ impl Toolbox {
     pub async fn call(&self, offer: &Offer, invocation: &Invocation<'_>) -> ToolOutcome {
         let refused = |text: String| content::outcome(OutcomeStatus::Refused, text, usize::MAX);
         let Some(route) = offer.find(invocation.tool) else {
+            meter::unknown_tool(1);
             return refused(unknown_tool(offer, invocation.tool));
-        };
-        let arguments = match route.tool.schema.read(invocation.arguments) {
-            Ok(arguments) => arguments,
-            Err(text) => return refused(text),
         };
         let mut servers = self.0.servers.iter();
         let Some(server) = servers.find(|server| server.core().config().name == *route.server)
         else {
             return refused(unknown_tool(offer, invocation.tool));
+        };
+        let arguments = match route.tool.schema.read(invocation.arguments) {
+            Ok(arguments) => arguments,
+            Err(text) => {
+                let (meter, nothing) = (server.core().meter(), Duration::ZERO);
+                meter.called(OutcomeStatus::Refused.as_str(), nothing);
+                return refused(text);
+            }
         };
         let span = tracing::info_span!(
             "tool.call",

@@ -86,10 +86,14 @@ pub struct Job {
 
 impl Job {
     /// The hash by which a repeat is told from other content: that of the fields, however they were
-    /// written.
+    /// written. The id is none of them: it may stand in the body or in a property.
     #[must_use]
     pub fn content_hash(&self) -> [u8; 32] {
-        let json = serde_json::to_vec(self).unwrap_or_default();
+        let content = Self {
+            job_id: None,
+            ..self.clone()
+        };
+        let json = serde_json::to_vec(&content).unwrap_or_default();
         Sha256::digest(json).into()
     }
 }
@@ -159,7 +163,10 @@ mod tests {
         let other = hash(
             r#"{"user_id":"u","messages":[{"role":"user","content":"y"}],"metadata":{"b":1,"a":2}}"#,
         );
-        assert_eq!(one, same);
+        let named = hash(
+            r#"{"user_id":"u","messages":[{"role":"user","content":"x"}],"metadata":{"b":1,"a":2},"job_id":"018f3c1e-7d2a-7000-8000-000000000042"}"#,
+        );
+        assert_eq!((one, one), (same, named));
         assert_ne!(one, other);
     }
 }

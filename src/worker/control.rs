@@ -16,7 +16,11 @@ impl Worker {
     /// Does what control messages ask for, until `stop`.
     pub(super) async fn obey(self, stop: CancellationToken) {
         let mut intake = self.0.broker.control(AHEAD);
-        while let Some(Some(delivery)) = stop.run_until_cancelled(intake.next()).await {
+        let turns = self.0.loops.control.clone();
+        while let Some(Some(delivery)) = stop
+            .run_until_cancelled(turns.awaiting(intake.next()))
+            .await
+        {
             self.obey_one(delivery).await;
         }
         intake.stop().await;

@@ -2,12 +2,12 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use super::Worker;
+use super::counting;
 use super::in_hand::Held;
-use super::outgoing::{self, Original};
+use super::outgoing::Original;
 use super::reading::{Letter, sent_at, traceparent_of};
 use super::refusal::not_here;
 use crate::broker::Delivery;
-use crate::crash::Act;
 use crate::escape::armour_text;
 use crate::fault::{ErrorCode, Failure};
 use crate::ids::{ConversationId, JobId};
@@ -192,6 +192,7 @@ impl Worker {
     fn taken(&self, claimed: Claimed, gaps: u64) -> Taken {
         match claimed {
             Claimed::Run(job) => {
+                counting::claimed(&job);
                 let held = self.0.in_hand.hold(job.run.job_id, gaps);
                 Taken::Run(job, held)
             }
@@ -212,12 +213,7 @@ impl Worker {
             Taken::Run(claimed, held) => Box::pin(self.run(*claimed, brought, held)).await,
             Taken::Closed(closed) => Box::pin(self.closed(*closed)).await,
             Taken::Finished(stored) => Box::pin(self.publish_result(&stored)).await,
-            Taken::Queued(next) => {
-                self.errand(
-                    Act::PublishWakeUp,
-                    outgoing::wake_up(self.0.broker.names(), next),
-                );
-            }
+            Taken::Queued(next) => self.wake(next),
             Taken::Settled => {}
         }
     }

@@ -1,5 +1,5 @@
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::State;
@@ -9,19 +9,21 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::Worker;
+use super::health::{LoopVitals, Vitals, WaitsFor, stuck};
+use super::loops::Turns;
+use super::scrape;
 use crate::broker::IntakeState;
 use crate::tools::ServerState;
 
-/// How long a loop may be silent, and a lost consumer be looked for, before the process counts as
-/// stuck.
-const STUCK: Duration = Duration::from_secs(30);
 /// How long asking the broker for jobs again may take.
 const RESUBSCRIBING: Duration = Duration::from_secs(5);
 /// How old the last heartbeat may be before the database counts as out of reach.
 const STALE: Duration = Duration::from_secs(10);
+/// How long ago the sweep may have heard of the database: it is busy for 20 s at times.
+const UNHEARD: Duration = Duration::from_secs(30);
 
 impl Worker {
-    /// Serves `/healthz` and `/readyz` until `stop`.
+    /// Serves `/healthz`, `/readyz` and `/metrics` until `stop`.
     ///
     /// # Errors
     /// The listener fails.
@@ -33,27 +35,37 @@ impl Worker {
         let routes = Router::new()
             .route("/healthz", get(healthz))
             .route("/readyz", get(readyz))
+            .route("/metrics", get(scrape::metrics))
             .with_state(self);
         axum::serve(listener, routes)
             .with_graceful_shutdown(stop.cancelled_owned())
             .await
     }
 
-    /// Why this process does no work, if it does none.
-    fn stuck(&self) -> Option<String> {
-        let broker = self.0.broker.health();
-        if broker.intake == IntakeState::Waiting && broker.since > STUCK {
-            let error = broker.last_error.unwrap_or_default();
-            return Some(format!(
-                "no consumer for {} s: {error}",
-                broker.since.as_secs()
-            ));
+    /// What tells whether this process is stuck.
+    pub(super) fn vitals(&self) -> Vitals {
+        let (broker, loops) = (self.0.broker.health(), &self.0.loops);
+        let one = |name, turns: &Turns, waits_for| LoopVitals {
+            name,
+            silent: turns.silent(),
+            waits_for,
+        };
+        Vitals {
+            loops: vec![
+                one("heartbeat", &loops.heartbeat, WaitsFor::Nothing),
+                one("sweep", &loops.sweep, WaitsFor::Nothing),
+                one("intake", &loops.intake, WaitsFor::Deliveries),
+                one("control", &loops.control, WaitsFor::Database),
+                one("marks", &loops.marks, WaitsFor::Database),
+            ],
+            database: loops.database.lasting(Instant::now()),
+            no_consumer: match broker.intake {
+                IntakeState::Waiting => broker.since,
+                IntakeState::Stopped | IntakeState::Consuming => Duration::ZERO,
+            },
+            connected: broker.connected,
+            untried: broker.untried,
         }
-        let loops = [("heartbeat", &self.0.pulse), ("sweep", &self.0.swept)];
-        loops.into_iter().find_map(|(name, pulse)| {
-            let age = pulse.age();
-            (age > STUCK).then(|| format!("no {name} for {} s", age.as_secs()))
-        })
     }
 
     /// What this process waits for before it can do its work.
@@ -78,6 +90,13 @@ impl Worker {
         if age > STALE {
             reasons.push(format!("database: no heartbeat for {} s", age.as_secs()));
         }
+        let unheard = self.0.loops.database.silent(Instant::now());
+        if let Some(age) = unheard.filter(|age| *age > UNHEARD) {
+            reasons.push(format!("database: no answer for {} s", age.as_secs()));
+        }
+        if !self.0.judgement.is_present() {
+            reasons.push("database: no session of its own (DATABASE_DIRECT_URL)".to_owned());
+        }
         for server in self.0.runner.tools.health() {
             let reason = match server.state {
                 ServerState::Ready => continue,
@@ -93,16 +112,16 @@ impl Worker {
 }
 
 async fn healthz(State(worker): State<Worker>) -> (StatusCode, String) {
-    match worker.stuck() {
-        None => (StatusCode::OK, "ok\n".to_owned()),
-        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
-    }
+    told("ok", &stuck(&worker.vitals()))
 }
 
 async fn readyz(State(worker): State<Worker>) -> (StatusCode, String) {
-    let reasons = worker.not_ready();
+    told("ready", &worker.not_ready())
+}
+
+fn told(well: &str, reasons: &[String]) -> (StatusCode, String) {
     if reasons.is_empty() {
-        (StatusCode::OK, "ready\n".to_owned())
+        (StatusCode::OK, format!("{well}\n"))
     } else {
         (
             StatusCode::SERVICE_UNAVAILABLE,

@@ -68,6 +68,10 @@ impl InHand {
         self.lock().contains_key(&job)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
     pub(super) fn hold(&self, job: JobId, gaps: u64) -> Held {
         let leash = Leash::default();
         if let Some(earlier) = self.lock().insert(job, leash.clone()) {

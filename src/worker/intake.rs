@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Worker;
+use super::loops::Turns;
 use crate::broker::{Delivery, Intake};
 use crate::store::Wants;
 
@@ -48,10 +49,11 @@ impl Worker {
     ) {
         let concurrency = usize::try_from(self.0.config.worker.concurrency).unwrap_or(usize::MAX);
         let slots = Arc::new(Semaphore::new(concurrency));
+        let turns = &self.0.loops.intake;
         while !stop.is_cancelled() {
             self.unclogged(stop).await;
             let Some(Ok(slot)) = stop
-                .run_until_cancelled(Arc::clone(&slots).acquire_owned())
+                .run_until_cancelled(turns.awaiting(Arc::clone(&slots).acquire_owned()))
                 .await
             else {
                 return;
@@ -73,9 +75,11 @@ impl Worker {
                 });
             };
             let clogged = || self.0.is_clogged.load(Ordering::Relaxed);
-            take_while_slots_are_free(&mut intake, &slots, stop, clogged, spawn).await;
+            let slots = (&slots, turns);
+            take_while_slots_are_free(&mut intake, slots, stop, clogged, spawn).await;
             intake.stop().await;
             while let Some(delivery) = intake.next().await {
+                turns.turned();
                 let worker = self.clone();
                 runs.spawn(worker.handle(delivery, Wants::ToHandOver));
             }
@@ -89,6 +93,7 @@ impl Worker {
         let end = Instant::now() + patience;
         let giving_back = GIVING_BACK.min(patience / 3);
         runs.close();
+        self.0.loops.intake.over();
         if timeout_at(end - giving_back, runs.wait()).await.is_err() {
             tracing::warn!(
                 jobs = runs.len(),
@@ -121,6 +126,7 @@ impl Worker {
     /// Takes no jobs in while too many results wait to be published.
     async fn unclogged(&self, stop: &CancellationToken) {
         while self.0.is_clogged.load(Ordering::Relaxed) && !stop.is_cancelled() {
+            self.0.loops.intake.turned();
             stop.run_until_cancelled(tokio::time::sleep(LOOKING)).await;
         }
     }
@@ -128,13 +134,13 @@ impl Worker {
 
 async fn take_while_slots_are_free(
     intake: &mut Intake,
-    slots: &Arc<Semaphore>,
+    (slots, turns): (&Arc<Semaphore>, &Turns),
     stop: &CancellationToken,
     is_clogged: impl Fn() -> bool,
     spawn: impl Fn(OwnedSemaphorePermit, Delivery),
 ) {
     while !is_clogged() {
-        let taken = stop.run_until_cancelled(take(intake, slots)).await;
+        let taken = stop.run_until_cancelled(take(intake, slots, turns)).await;
         match taken.unwrap_or(Taken::Stopped) {
             Taken::Delivery(slot, delivery) => spawn(slot, *delivery),
             Taken::NoSlot | Taken::Stopped => return,
@@ -143,13 +149,13 @@ async fn take_while_slots_are_free(
 }
 
 /// The slot first: a delivery that is taken runs at once.
-async fn take(intake: &mut Intake, slots: &Arc<Semaphore>) -> Taken {
+async fn take(intake: &mut Intake, slots: &Arc<Semaphore>, turns: &Turns) -> Taken {
     let slot = match tokio::time::timeout(PATIENCE, Arc::clone(slots).acquire_owned()).await {
         Ok(Ok(slot)) => slot,
         Ok(Err(_closed)) => return Taken::Stopped,
         Err(_elapsed) => return Taken::NoSlot,
     };
-    match intake.next().await {
+    match turns.awaiting(intake.next()).await {
         Some(delivery) => Taken::Delivery(slot, Box::new(delivery)),
         None => Taken::Stopped,
     }

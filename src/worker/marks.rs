@@ -4,6 +4,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::loops::Turns;
 use crate::ids::JobId;
 use crate::runner::insisting;
 use crate::store::Store;
@@ -18,9 +19,14 @@ const MOST: usize = 1_000;
 pub(super) struct Marks(mpsc::Sender<JobId>);
 
 impl Marks {
-    pub(super) fn start(store: Store, tasks: &TaskTracker, stop: CancellationToken) -> Self {
+    pub(super) fn start(
+        store: Store,
+        turns: Turns,
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
         let (marks, confirmed) = mpsc::channel(MOST);
-        tasks.spawn(write(store, confirmed, stop));
+        tasks.spawn(write(store, turns, confirmed, stop));
         Self(marks)
     }
 
@@ -31,12 +37,17 @@ impl Marks {
     }
 }
 
-async fn write(store: Store, mut confirmed: mpsc::Receiver<JobId>, stop: CancellationToken) {
+async fn write(
+    store: Store,
+    turns: Turns,
+    mut confirmed: mpsc::Receiver<JobId>,
+    stop: CancellationToken,
+) {
     let mut jobs = Vec::new();
     loop {
         let open = tokio::select! {
             biased;
-            more = confirmed.recv_many(&mut jobs, MOST) => more > 0,
+            more = turns.awaiting(confirmed.recv_many(&mut jobs, MOST)) => more > 0,
             () = stop.cancelled() => {
                 confirmed.close();
                 while confirmed.recv_many(&mut jobs, MOST).await > 0 {}

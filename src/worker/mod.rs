@@ -6,10 +6,13 @@
 //! import everything above it.
 
 mod control;
+mod counting;
 mod delivery;
+mod health;
 mod http;
 mod in_hand;
 mod intake;
+mod loops;
 mod marks;
 mod outgoing;
 mod presence;
@@ -17,6 +20,7 @@ mod publish;
 mod reading;
 mod refusal;
 mod running;
+mod scrape;
 mod sweep;
 
 use std::sync::Arc;
@@ -34,8 +38,10 @@ use crate::runner::{Pulse, Runner};
 use crate::store::{Registration, Store, StoreError};
 
 use in_hand::InHand;
+use loops::Loops;
 use marks::Marks;
 use presence::{Judgement, Presence};
+use scrape::Asked;
 use sweep::Sweep;
 
 pub use presence::host_name;
@@ -52,7 +58,12 @@ pub struct Parts {
     pub runner: Runner,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Shows all figures. A worker moves figures and serves them; how they are kept is nothing to it.
+    pub figures: Render,
 }
+
+/// Writes all figures down, in Prometheus' text format.
+pub type Render = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// One worker process. A clone is the same worker.
 #[derive(Clone)]
@@ -71,8 +82,9 @@ struct Inner {
     marks: Marks,
     pulse: Pulse,
     judgement: Judgement,
-    /// When the sweep's loop last turned.
-    swept: Pulse,
+    loops: Loops,
+    figures: Render,
+    asked: Asked,
     /// Has the sweep look at once.
     sweep_now: Notify,
     /// Whether so many results wait to be published that no more jobs are taken in.
@@ -99,6 +111,7 @@ impl Worker {
             concurrency: parts.config.worker.concurrency,
         };
         parts.store.register(&registration).await?;
+        let loops = Loops::default();
         Ok(Self(Arc::new(Inner {
             id,
             servers: parts
@@ -111,13 +124,20 @@ impl Worker {
             publisher: parts.broker.publisher(),
             broker: parts.broker,
             in_hand: InHand::default(),
-            marks: Marks::start(parts.store.clone(), tasks, stop.clone()),
+            marks: Marks::start(
+                parts.store.clone(),
+                loops.marks.clone(),
+                tasks,
+                stop.clone(),
+            ),
             store: parts.store,
             clock: parts.clock,
             pulse: parts.runner.pulse.clone(),
             runner: parts.runner,
             judgement: Judgement::default(),
-            swept: Pulse::default(),
+            loops,
+            figures: parts.figures,
+            asked: Asked::default(),
             sweep_now: Notify::new(),
             is_clogged: AtomicBool::new(false),
             config: parts.config,

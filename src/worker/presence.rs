@@ -14,7 +14,7 @@ use crate::store::{Notice, OwnJob, Session, StoreError, Wants};
 
 const BEAT: Duration = Duration::from_secs(2);
 /// A heartbeat that takes longer counts as failed.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The pause before a lost session is made anew.
 const PAUSE: Duration = Duration::from_millis(500);
 /// How long a worker that lost its session takes nobody for dead: a database that came back has
@@ -24,17 +24,30 @@ const TRUCE: Duration = Duration::from_secs(15);
 /// So many results that wait to be published hold jobs back.
 const MOST_UNPUBLISHED: u32 = 5_000;
 
-/// Whether this worker may take others for dead. A clone is the same.
+/// What this worker's own session allows it. A clone is the same.
 #[derive(Clone, Default)]
-pub(super) struct Judgement(Arc<AtomicBool>);
+pub(super) struct Judgement(Arc<Standing>);
+
+#[derive(Default)]
+struct Standing {
+    is_present: AtomicBool,
+    may_judge: AtomicBool,
+}
 
 impl Judgement {
+    /// Whether it may take others for dead.
     pub(super) fn may_judge(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.may_judge.load(Ordering::Relaxed)
     }
 
-    fn set(&self, may_judge: bool) {
-        self.0.store(may_judge, Ordering::Relaxed);
+    /// Whether it has a session of its own.
+    pub(super) fn is_present(&self) -> bool {
+        self.0.is_present.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, is_present: bool, may_judge: bool) {
+        self.0.is_present.store(is_present, Ordering::Relaxed);
+        self.0.may_judge.store(may_judge, Ordering::Relaxed);
     }
 }
 
@@ -61,6 +74,7 @@ impl Presence {
     /// Keeps a session until `stop`, then signs off.
     pub(super) async fn keep(mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
+            self.worker.0.loops.heartbeat.turned();
             let id = self.worker.0.id;
             match timeout(PATIENCE, self.worker.0.store.open_session(id)).await {
                 Ok(Ok(session)) => {
@@ -74,7 +88,7 @@ impl Presence {
                 }
                 Err(_elapsed) => tracing::warn!("a session with the database takes too long"),
             }
-            self.worker.0.judgement.set(false);
+            self.worker.0.judgement.set(false, false);
             self.truce_until = Some(Instant::now() + TRUCE);
             if stop.is_cancelled() {
                 break;
@@ -95,8 +109,9 @@ impl Presence {
         let mut ticks = interval(BEAT);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            self.worker.0.loops.heartbeat.turned();
             let is_over = self.truce_until.is_none_or(|until| until <= Instant::now());
-            self.worker.0.judgement.set(is_over);
+            self.worker.0.judgement.set(true, is_over);
             tokio::select! {
                 _ = ticks.tick() => {
                     let sent = Instant::now();

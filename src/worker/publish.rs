@@ -6,7 +6,8 @@ use crate::broker::{Address, Outgoing, PublishError};
 use crate::crash::{self, Act};
 use crate::escape::disarm_text;
 use crate::fault::Fault;
-use crate::store::StoredResult;
+use crate::meter;
+use crate::store::{Next, StoredResult};
 
 /// Names under which the broker keeps the requesters of direct reply-to.
 const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to.";
@@ -120,6 +121,13 @@ impl Worker {
         } else {
             Way::Inbox(name)
         }
+    }
+
+    /// Sends the wake-up of a job that is marked, on the side.
+    pub(super) fn wake(&self, next: Next) {
+        meter::dispatched();
+        let message = outgoing::wake_up(self.0.broker.names(), next);
+        self.errand(Act::PublishWakeUp, message);
     }
 
     /// Publishes on the side: what is published waits for nobody's slot. A wake-up or the copy of a

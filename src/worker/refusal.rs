@@ -4,6 +4,7 @@ use crate::crash::Act;
 use crate::escape::armour_text;
 use crate::fault::{ErrorCode, Failure};
 use crate::ids::JobId;
+use crate::meter;
 use crate::runner::insisting;
 use crate::store::{DeadLetter, StoreError, StoredResult};
 use crate::wire::{JobResult, Refused, ResultError, Status};
@@ -73,7 +74,8 @@ impl Worker {
             body: &original.body,
             properties: &properties,
         };
-        insisting!("dead letter", self.0.store.bury(&letter))?;
+        insisting!("dead_letter", self.0.store.bury(&letter))?;
+        meter::refused(failure.code.as_str());
         let copy = outgoing::dead_letter(self.0.broker.names(), original, failure, 0, self.0.id);
         self.errand(Act::PublishDeadLetter, copy);
         Ok(())

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 
 use super::Worker;
+use super::counting;
 use super::in_hand::Held;
 use super::outgoing::{self, Original};
 use crate::crash::Act;
 use crate::fault::{ErrorCode, Failure, Fault};
 use crate::ids::UserId;
+use crate::meter::{self, Attempt};
 use crate::runner::{Ended, JobInHand, Ran, Settlement, insisting, settle};
 use crate::store::{ClaimedJob, Closed, Next, StoreError, StoredResult, Written, parse_request};
 use crate::wire::Job;
@@ -93,6 +95,10 @@ impl Worker {
                 let parked = insisting!("park", self.0.store.park(&run, wait, &failure))?;
                 if parked == Written::Fenced {
                     tracing::info!(job.id = %run.job_id, "another worker has this job now");
+                    meter::attempt(Attempt::Fenced);
+                } else {
+                    meter::retried(failure.code.as_str());
+                    meter::attempt(Attempt::Parked);
                 }
             }
             Settlement::Fail => {
@@ -105,8 +111,12 @@ impl Worker {
     /// Ends a claimed job without running it.
     async fn end(&self, run: crate::store::Run, failure: Failure) -> Run {
         match insisting!("close", self.0.store.close_run(&run, failure.clone())) {
-            Ok(Some(closed)) => Box::pin(self.closed(closed)).await,
+            Ok(Some(closed)) => {
+                meter::attempt(counting::attempt_of(closed.result.result.status));
+                Box::pin(self.closed(closed)).await;
+            }
             Ok(None) => {
+                meter::attempt(Attempt::Fenced);
                 tracing::info!(job.id = %run.job_id, "another worker has this job now");
             }
             Err(error) => {
@@ -169,6 +179,7 @@ impl Worker {
         original: Option<Original>,
         request: Option<String>,
     ) {
+        counting::ran(&ran);
         match ran {
             Ran::Ended(ended) => {
                 let Ended { result, next } = *ended;
@@ -182,10 +193,7 @@ impl Worker {
                 self.ended(result, next, original).await;
             }
             Ran::Parked => {}
-            Ran::GivenBack(next) => self.errand(
-                Act::PublishWakeUp,
-                outgoing::wake_up(self.0.broker.names(), next),
-            ),
+            Ran::GivenBack(next) => self.wake(next),
             Ran::Fenced => tracing::info!(job.id = %job_id, "another worker has this job now"),
         }
     }
@@ -203,11 +211,9 @@ impl Worker {
 
     /// What follows the end of a job: the next turn's wake-up, its dead letter, its result.
     async fn ended(&self, stored: StoredResult, next: Option<Next>, original: Original) {
+        counting::ended(&stored);
         if let Some(next) = next {
-            self.errand(
-                Act::PublishWakeUp,
-                outgoing::wake_up(self.0.broker.names(), next),
-            );
+            self.wake(next);
         }
         if let Some(error) = stored
             .result

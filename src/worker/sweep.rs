@@ -9,6 +9,8 @@ use tokio_util::task::TaskTracker;
 use super::Worker;
 use super::outgoing;
 use crate::crash::{self, Act};
+use crate::ids::JobId;
+use crate::meter;
 use crate::store::{Next, StoreError};
 
 const TICK: Duration = Duration::from_secs(1);
@@ -20,9 +22,9 @@ const BATCH: u32 = 200;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Wake-ups and results that are under way at once.
 const AT_ONCE: usize = 64;
-/// A wake-up that is not confirmed by then is sent again when its mark falls due.
+/// A wake-up that is not confirmed by then is sent again.
 const WAKING: Duration = Duration::from_secs(10);
-/// Half of what a death may be seen too late by the clocks of two machines' timers.
+/// So much later than its moment a thing is looked for: timers are early at times.
 const MARGIN: Duration = Duration::from_millis(20);
 
 /// Finds what is due and dispatches it: marked first, woken then.
@@ -58,15 +60,17 @@ impl Sweep {
             wait = match timeout(PATIENCE, self.step()).await {
                 Ok(Ok(next)) => next,
                 Ok(Err(error)) => {
+                    meter::sweeping(false);
                     tracing::warn!(%error, "a sweep failed; the next one goes on");
                     TICK
                 }
                 Err(_elapsed) => {
+                    meter::sweeping(false);
                     tracing::warn!("a sweep took too long; the next one goes on");
                     TICK
                 }
             };
-            self.worker.0.swept.stored(Instant::now());
+            self.worker.0.loops.sweep.turned();
         }
     }
 
@@ -74,19 +78,20 @@ impl Sweep {
     async fn step(&mut self) -> Result<Duration, StoreError> {
         let worker = &self.worker.0;
         let store = &worker.store;
-        if !store.stand_for_sweeper(worker.id).await? {
+        let is_sweeper = store.stand_for_sweeper(worker.id).await?;
+        meter::sweeping(is_sweeper);
+        worker.loops.database.answered(Instant::now());
+        if !is_sweeper {
             return Ok(TICK);
         }
         let mut wait = TICK;
         if worker.judgement.may_judge() {
             let orphans = store.take_from_the_dead(BATCH).await?;
+            meter::took_over("sweep", orphans.len());
             if !orphans.is_empty() {
                 tracing::warn!(jobs = orphans.len(), "jobs of dead workers go to others");
             }
-            self.wake(orphans).await;
-            if let Some(death) = store.next_death().await? {
-                wait = wait.min(death + MARGIN);
-            }
+            self.wake(orphans).await?;
         }
         self.close_over().await?;
         if self.worker.0.broker.health().publishing {
@@ -94,36 +99,51 @@ impl Sweep {
             if due.len() >= usize::try_from(BATCH).unwrap_or(usize::MAX) {
                 wait = Duration::ZERO;
             }
-            self.wake(due).await;
+            self.wake(due).await?;
             self.publish_stored().await?;
         }
         if self.rare <= Instant::now() {
             self.rare = Instant::now() + RARELY;
             let stranded = store.dispatch_stranded(BATCH).await?;
-            self.wake(stranded).await;
+            self.wake(stranded).await?;
             store.apply_kept_cancels().await?;
+        }
+        if let Some(moment) = store.next_moment().await? {
+            wait = wait.min(moment + MARGIN);
         }
         Ok(wait)
     }
 
     /// Publishes the wake-ups of jobs that are marked.
-    async fn wake(&self, jobs: Vec<Next>) {
-        let worker = &self.worker.0;
-        stream::iter(jobs)
-            .for_each_concurrent(AT_ONCE, async |next| {
-                let message = outgoing::wake_up(worker.broker.names(), next);
-                crash::before(Act::PublishWakeUp);
-                match timeout(WAKING, worker.publisher.publish(message)).await {
-                    Ok(Ok(())) => crash::after(Act::PublishWakeUp),
-                    Ok(Err(error)) => {
-                        tracing::warn!(job.id = %next.job_id, %error, "a wake-up got lost; it is sent again later");
-                    }
-                    Err(_elapsed) => {
-                        tracing::warn!(job.id = %next.job_id, "a wake-up was not confirmed; it is sent again later");
-                    }
-                }
-            })
+    async fn wake(&self, jobs: Vec<Next>) -> Result<(), StoreError> {
+        let waking: Vec<_> = jobs.into_iter().map(|next| self.wake_one(next)).collect();
+        let lost: Vec<_> = stream::iter(waking)
+            .buffer_unordered(AT_ONCE)
+            .filter_map(async |lost| lost)
+            .collect()
             .await;
+        if lost.is_empty() {
+            return Ok(());
+        }
+        self.worker.0.store.wake_again(&lost).await
+    }
+
+    /// The job, if its wake-up did not get out.
+    async fn wake_one(&self, next: Next) -> Option<JobId> {
+        let worker = &self.worker.0;
+        let message = outgoing::wake_up(worker.broker.names(), next);
+        meter::dispatched();
+        crash::before(Act::PublishWakeUp);
+        let error = match timeout(WAKING, worker.publisher.publish(message)).await {
+            Ok(Ok(())) => {
+                crash::after(Act::PublishWakeUp);
+                return None;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_elapsed) => "the broker does not confirm it".to_owned(),
+        };
+        tracing::warn!(job.id = %next.job_id, error, "a wake-up got lost; it is sent again soon");
+        Some(next.job_id)
     }
 
     /// Ends the waiting jobs that were called off or are past their deadline.

@@ -10,14 +10,18 @@
 )]
 
 mod answers;
+mod busy;
+mod cancel;
 mod duplicates;
 mod escapes;
 mod hostile_input;
 mod lifecycle;
 mod load;
+mod metrics;
 mod model_errors;
 mod order;
 mod reply_to;
+mod retries;
 mod scenario;
 mod strangers;
 mod tools;

@@ -56,6 +56,9 @@ async fn the_shell_snippets_and_then_the_queries_work() {
             .any(|text| text.contains("completed (answered)")),
         "{said:#?}"
     );
+    let sent_in_a_transaction = "SELECT FROM tickets AS t JOIN chat.jobs AS j ON j.id = t.job_id
+        WHERE j.status = 'completed' AND j.reply = 'The answer is 42'";
+    world.row_comes(sent_in_a_transaction).await;
     let results = std::fs::read_to_string(world.directory.join("results.jsonl")).expect("results");
     assert_eq!(results.lines().count(), 3);
     for line in results.lines() {

@@ -147,6 +147,13 @@ impl World {
         rows.unwrap_or_else(|error| panic!("{error}\n{query}"))
     }
 
+    /// Waits until a query has a row.
+    pub(crate) async fn row_comes(&self, query: &str) {
+        let coming = async { while self.query(query).await.is_empty() {} };
+        let came = tokio::time::timeout(LONG, coming).await;
+        came.unwrap_or_else(|_late| panic!("no row comes:\n{query}"));
+    }
+
     /// Stops the worker in good order, and leaves nothing behind.
     pub(crate) fn close(mut self) {
         let pid = self.worker.0.id().to_string();

@@ -10,6 +10,7 @@ cargo xtask <command>
   demo [--keep]      one job through the real worker, with private services; no key needed
   test [ARGS…]       the whole suite against real RabbitMQ and PostgreSQL; ARGS go to cargo test
   bench [ARGS…]      the benchmark, release build, durable services; ARGS go to the benchmark
+  chaos [ARGS…]      kills, outages and freezes while jobs run, on servers of its own; ARGS: --minutes N --seed S …
   up [--durable]     start private services and keep them; down, status, env belong to it
   down               stop what `up` or `--keep` started
   status             what is up
@@ -41,6 +42,8 @@ pub(crate) enum Command {
     Demo,
     /// Run the benchmark.
     Bench,
+    /// Run jobs while everything breaks.
+    Chaos,
     /// Renew or prove `.sqlx`.
     Sqlx,
 }
@@ -94,7 +97,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, 
             ("--durable", Command::Up) => options.durable = true,
             ("--check", Command::Sqlx) => options.check = true,
             ("--help" | "-h", _) => options.command = Command::Help,
-            (_, Command::Test | Command::Bench | Command::Demo) => {
+            (_, Command::Test | Command::Bench | Command::Demo | Command::Chaos) => {
                 let is_separator = argument == "--";
                 options.rest.push(argument);
                 if is_separator {
@@ -130,6 +133,7 @@ fn command(name: &str) -> Result<Command, Failure> {
         "test" => Command::Test,
         "demo" => Command::Demo,
         "bench" => Command::Bench,
+        "chaos" => Command::Chaos,
         "sqlx" => Command::Sqlx,
         other => return Err(usage(&format!("there is no command `{other}`"))),
     })
@@ -177,6 +181,15 @@ mod tests {
         assert!(parsed("bench 500").durable);
         assert!(!parsed("demo --keep").durable);
         assert!(parsed("demo --keep").keep);
+    }
+
+    #[test]
+    fn chaos_is_told_what_it_was_given_and_nothing_of_it_is_kept() {
+        let options = parsed("chaos --minutes 2 --seed=1 --services fetch --keep");
+        assert_eq!(options.command, Command::Chaos);
+        assert_eq!(options.source, Some(Source::Fetch));
+        assert_eq!(options.rest, ["--minutes", "2", "--seed=1", "--keep"]);
+        assert!(!options.keep && !options.durable);
     }
 
     #[test]

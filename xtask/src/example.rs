@@ -1,4 +1,4 @@
-//! `cargo xtask demo` and `cargo xtask bench`: build the worker and the examples, run one of them with services.
+//! `cargo xtask demo`, `bench` and `chaos`: build the worker and the examples, run one of them with services.
 
 use std::process::Command;
 use std::time::Instant;
@@ -7,11 +7,12 @@ use crate::args::{self, Options};
 use crate::failure::Failure;
 use crate::guard::Guard;
 use crate::services::{Purpose, Request, Services, Starting};
-use crate::{cargo, paths, process, report};
+use crate::{cargo, paths, process, report, sys, victims};
 
-/// What differs between the two.
+/// What differs between them.
 struct Plan {
     example: &'static str,
+    purpose: Purpose,
     profile: &'static str,
     build: &'static [&'static str],
     advice: &'static str,
@@ -28,6 +29,7 @@ pub(crate) fn demo(options: &Options) -> Result<(), Failure> {
     run(
         &Plan {
             example: "demo",
+            purpose: Purpose::Both,
             profile: "debug",
             build,
             advice,
@@ -42,9 +44,25 @@ pub(crate) fn bench(options: &Options) -> Result<(), Failure> {
     run(
         &Plan {
             example: "bench",
+            purpose: Purpose::Both,
             profile: "release",
             build,
             advice: "cargo xtask bench --help",
+        },
+        options,
+    )
+}
+
+/// Jobs while everything breaks, on servers that may be broken.
+pub(crate) fn chaos(options: &Options) -> Result<(), Failure> {
+    let build = &["build", "--bin", "chat-worker", "--examples"];
+    run(
+        &Plan {
+            example: "chaos",
+            purpose: Purpose::Victims,
+            profile: "debug",
+            build,
+            advice: "cargo xtask chaos --minutes 10 --seed 7",
         },
         options,
     )
@@ -54,7 +72,7 @@ fn run(plan: &Plan, options: &Options) -> Result<(), Failure> {
     let source = args::source_or(options, std::env::var("SERVICES").ok().as_deref())?;
     let guard = Guard::start()?;
     let request = Request {
-        purpose: Purpose::Both,
+        purpose: plan.purpose,
         source,
         durable: options.durable,
         keep: options.keep,
@@ -73,7 +91,8 @@ fn with_services(
     let begin = Instant::now();
     let starting = Starting::begin(request, guard)?;
     let built = process::foreground(&mut cargo::command(plan.build), guard, |_| {})?;
-    if !built.success() {
+    // Who gave up because a server did not start has not failed to compile.
+    if !built.success() && !sys::stopping() {
         report::line("FAILED", "the worker and its examples do not compile");
         return Err(Failure::Child(cargo::code(built)));
     }
@@ -114,9 +133,13 @@ fn example(plan: &Plan, services: &Services) -> Command {
     let examples = built.join("examples");
     let mut command = Command::new(examples.join(plan.example));
     command.current_dir(paths::workspace());
-    command
-        .env("DATABASE_URL", &services.database_url)
-        .env("AMQP_URL", &services.amqp_url);
+    if plan.purpose == Purpose::Victims {
+        victims::tell(&mut command, Some(services));
+    } else {
+        command
+            .env("DATABASE_URL", &services.database_url)
+            .env("AMQP_URL", &services.amqp_url);
+    }
     command
         .env("CHAT_WORKER_BIN", built.join("chat-worker"))
         .env("CHAT_EXAMPLES_DIR", &examples);

@@ -17,14 +17,16 @@ use crate::process::Stop;
 /// zombie, so the wait before the directory goes is short.
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM QUIT
-stops= dir= project= file=
+stops= project= file= control=
 without() { for stop in $stops; do [ "${stop#*:}" = "$1" ] || printf '%s ' "$stop"; done; }
 while IFS= read -r line; do
   value=${line#* }
   case $line in
     'stop '*) stops="$stops $value" ;;
     'gone '*) stops=$(without "$value") ;;
-    'dir '*) dir=$value ;;
+    'dir '*) set -- "$@" "$value" ;;
+    'kept '*) for dir do shift; [ "$dir" = "$value" ] || set -- "$@" "$dir"; done ;;
+    'control '*) control=$value ;;
     'project '*) project=$value ;;
     'file '*) file=$value ;;
     done) exit 0 ;;
@@ -32,11 +34,12 @@ while IFS= read -r line; do
 done
 for stop in $stops; do kill -s "${stop%%:*}" -- "${stop#*:}"; done
 [ -z "$project" ] || docker compose -p "$project" -f "$file" down -v -t 0
+[ -z "$control" ] || "$control" stop -m immediate
 n=0
 for stop in $stops; do
   while kill -s 0 -- "${stop#*:}" && [ $n -lt 30 ]; do sleep 0.1; n=$((n + 1)); done
 done
-[ -z "$dir" ] || rm -rf -- "$dir"
+for dir do rm -rf -- "$dir"; done
 "#;
 
 /// The shell that watches this process. Clones talk to the same one.
@@ -92,6 +95,17 @@ impl Guard {
         self.tell(&format!("dir {}", path.display()));
     }
 
+    /// This directory is to stay.
+    pub(crate) fn keep_directory(&self, path: &Path) {
+        self.tell(&format!("kept {}", path.display()));
+    }
+
+    /// A PostgreSQL that others restart, so that no number stands for it: this `pg_ctl` is to stop it. There is one
+    /// at most.
+    pub(crate) fn watch_control(&self, pg_ctl: &Path) {
+        self.tell(&format!("control {}", pg_ctl.display()));
+    }
+
     /// This compose project is to be taken down.
     pub(crate) fn watch_project(&self, project: &str, file: &Path) {
         self.tell(&format!("project {project}"));
@@ -114,6 +128,7 @@ impl Guard {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
     use std::path::PathBuf;
     use std::time::Duration;
 
@@ -141,15 +156,39 @@ mod tests {
         guard.watch(told.id(), Stop::KillGroup);
         guard.watch(released.id(), Stop::KillGroup);
         guard.forget(released.id(), Stop::KillGroup);
-        guard.watch_directory(&directory);
+        let (mut other, second) = something_started();
+        for path in [&directory, &kept, &second] {
+            guard.watch_directory(path);
+        }
+        guard.keep_directory(&kept);
+        let (control, said) = a_control();
+        guard.watch_control(&control);
         drop(guard);
         let mut has_ended = || !matches!(told.try_wait(), Ok(None));
-        let gone = || (has_ended() && !directory.exists()).then_some(());
+        let gone = || (has_ended() && !directory.exists() && !second.exists()).then_some(());
         assert!(until(Duration::from_secs(10), gone).is_some());
-        assert!(matches!(released.try_wait(), Ok(None)));
-        sys::signal_group(released.id(), sys::KILL);
-        released.wait().unwrap();
+        assert_eq!(
+            std::fs::read_to_string(&said).unwrap(),
+            "stop -m immediate\n"
+        );
+        for child in [&mut released, &mut other] {
+            assert!(matches!(child.try_wait(), Ok(None)));
+            sys::signal_group(child.id(), sys::KILL);
+            child.wait().unwrap();
+        }
         std::fs::remove_dir(kept).unwrap();
+        std::fs::remove_dir_all(control.parent().unwrap()).unwrap();
+    }
+
+    /// A program that writes its arguments to a file, and the file.
+    fn a_control() -> (PathBuf, PathBuf) {
+        let directory = std::env::temp_dir().join(format!("xtask control {:x}", ports::random()));
+        std::fs::create_dir(&directory).unwrap();
+        let (control, said) = (directory.join("pg_ctl"), directory.join("said"));
+        let text = format!("#!/bin/sh\necho \"$@\" > '{}'\n", said.display());
+        std::fs::write(&control, text).unwrap();
+        std::fs::set_permissions(&control, std::fs::Permissions::from_mode(0o755)).unwrap();
+        (control, said)
     }
 
     #[test]

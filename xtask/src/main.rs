@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask demo`, `test`, `bench`, `up`, `down`, `status`, `env`, `ctl`, `sqlx`.
+//! The project's own commands: `cargo xtask demo`, `test`, `bench`, `chaos`, `up`, `down`, `status`, `env`, `ctl`, `sqlx`.
 //!
 //! Only cargo is assumed. Each command that needs RabbitMQ and PostgreSQL takes them from [`services`], which
 //! finds or starts them privately; the other modules are a command each, or one thing they share. std and libc
@@ -27,6 +27,7 @@ mod sys;
 mod test;
 mod test_lines;
 mod url;
+mod victims;
 
 use std::process::ExitCode;
 
@@ -61,6 +62,7 @@ fn run(options: &Options) -> Result<(), Failure> {
         Command::Test => test::run(options),
         Command::Demo => example::demo(options),
         Command::Bench => example::bench(options),
+        Command::Chaos => example::chaos(options),
         Command::Sqlx => sqlx::run(options),
     }
 }

@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::guard::Guard;
 use crate::services::{Purpose, Request, Services, Starting};
 use crate::test_lines::{Counter, Counts};
-use crate::{cargo, process, report, strangers};
+use crate::{cargo, process, report, strangers, sys, victims};
 
 /// Runs it. The last line printed is `N passed, N failed, N skipped`.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
@@ -34,13 +34,14 @@ fn with_services(request: Request, options: &Options, guard: &Guard) -> Result<(
         options.rest.clone()
     };
     let starting = Starting::begin(request, guard)?;
-    let compile = tests(&rest, true);
-    let compiled = process::foreground(&mut { compile }, guard, |_| {})?;
-    if !compiled.success() {
+    let victims = victims::begin_for_tests(&rest, request.source, guard)?;
+    let compiled = process::foreground(&mut tests(&rest, true), guard, |_| {})?;
+    // Who gave up because a server did not start has not failed to compile.
+    if !compiled.success() && !sys::stopping() {
         report::line("FAILED", "the tests do not compile");
         return Err(Failure::Child(cargo::code(compiled)));
     }
-    let services = starting.wait()?;
+    let (services, victims) = victims::wait_for_both(starting, victims)?;
     report::line(
         "tests",
         &format!("{}  (DATABASE_URL, AMQP_URL set)", shown(&rest)),
@@ -50,11 +51,13 @@ fn with_services(request: Request, options: &Options, guard: &Guard) -> Result<(
     command
         .env("DATABASE_URL", &services.database_url)
         .env("AMQP_URL", &services.amqp_url);
+    victims::tell(&mut command, victims.as_ref());
     let ended = process::foreground(command.stdout(Stdio::piped()), guard, |piece| {
         report::raw(piece);
         counter.feed(piece);
     });
-    conclude(ended, counter.finish(), services, begin)
+    let all = std::iter::once(services).chain(victims).collect();
+    conclude(ended, counter.finish(), all, begin)
 }
 
 /// Whether the tests with programs of others are left out of a whole run, which is said then. Never
@@ -75,13 +78,16 @@ fn left_out(options: &Options) -> bool {
 fn conclude(
     ended: Result<ExitStatus, Failure>,
     counts: Counts,
-    services: Services,
+    services: Vec<Services>,
     begin: Instant,
 ) -> Result<(), Failure> {
-    let epilogue = services.epilogue;
+    // That of the suite's own; the victims are never anybody's.
+    let epilogue = services.first().map_or("", |first| first.epilogue);
     let held = ended.as_ref().is_ok_and(ExitStatus::success) && counts.failed == 0;
     let ran = counts.passed + counts.failed > 0;
-    services.finish(!held);
+    for each in services {
+        each.finish(!held);
+    }
     let status = ended?;
     let label = if held && ran { "OK" } else { "FAILED" };
     let note = if ran { "" } else { " (no test ran)" };

@@ -3,16 +3,19 @@ use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::super::failure::Usage;
 use super::super::output::{self, Screen};
+use super::super::progress::Bar;
+use super::super::sender::Sender;
 use super::job::NewJob;
-use super::progress::Bar;
-use super::send::{Sender, open_inbox};
-use super::{Setup, wait};
+use super::send::{connect, open_inbox};
+use super::wait;
+use crate::config::BrokerConfig;
 use crate::ids::JobId;
 use crate::wire;
 
@@ -87,13 +90,16 @@ fn parse(content: &[u8], max_bytes: usize) -> (Vec<NewJob>, Vec<(usize, String)>
     (jobs, bad)
 }
 
-/// Sends the jobs, and waits for their results if `wait`.
-pub(super) async fn send(jobs: Vec<NewJob>, setup: &Setup, wait: bool) -> anyhow::Result<ExitCode> {
-    let sender = Sender::connect(&setup.broker).await?;
-    let sent = if wait {
-        Box::pin(send_and_wait(&jobs, &sender, setup)).await
-    } else {
-        send_all(&jobs, &sender, None).await
+/// Sends the jobs, and waits for their results if `wait` says how long for the next one.
+pub(super) async fn send(
+    jobs: Vec<NewJob>,
+    broker: &BrokerConfig,
+    wait: Option<Duration>,
+) -> anyhow::Result<ExitCode> {
+    let sender = connect(broker).await?;
+    let sent = match wait {
+        Some(limit) => Box::pin(send_and_wait(&jobs, &sender, broker, limit)).await,
+        None => send_all(&jobs, &sender, None).await,
     };
     sender.close().await;
     sent
@@ -108,7 +114,10 @@ async fn send_all(
     // With an inbox standard output is for the results, and on a terminal for the bar.
     let print_ids = reply_to.is_none() && !Screen::stdout().terminal;
     let confirmed = stream::iter(jobs)
-        .map(|job| async move { (job, sender.send(job, reply_to).await) })
+        .map(|job| async move {
+            let message = job.message(sender.names(), reply_to);
+            (job, sender.send(message).await)
+        })
         .buffered(PIPELINE)
         .map(|(job, sent)| match sent {
             Ok(()) => Ok(job),
@@ -139,20 +148,17 @@ async fn send_all(
 async fn send_and_wait(
     jobs: &[NewJob],
     sender: &Sender,
-    setup: &Setup,
+    broker: &BrokerConfig,
+    limit: Duration,
 ) -> anyhow::Result<ExitCode> {
-    let mut inbox = open_inbox(&setup.broker).await?;
+    let mut inbox = open_inbox(broker).await?;
     let reply_to = inbox.name().to_owned();
     let open: HashSet<JobId> = jobs.iter().map(|job| job.id).collect();
     let (_, failed) = futures_util::future::try_join(
         send_all(jobs, sender, Some(&reply_to)),
-        wait::collect(&mut inbox, open, setup.timeout),
+        wait::collect(&mut inbox, open, limit),
     )
     .await?;
     inbox.close().await;
-    output::say(&format!(
-        "{} results, {failed} of jobs that failed",
-        jobs.len()
-    ));
-    Ok(ExitCode::from(u8::from(failed > 0)))
+    Ok(wait::sum_up(jobs.len(), failed))
 }

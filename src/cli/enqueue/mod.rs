@@ -2,8 +2,8 @@
 
 mod file;
 mod job;
-mod progress;
 mod send;
+mod sql;
 mod wait;
 
 use std::path::PathBuf;
@@ -14,9 +14,8 @@ use uuid::Uuid;
 
 use super::failure::Usage;
 use super::{checked, init_quiet_logs, output};
-use crate::config::{BrokerConfig, BrokerSettings, Problems};
+use crate::config::{BrokerConfig, BrokerSettings, Problems, StoreConfig, StoreSettings};
 use job::NewJob;
-use send::Sender;
 
 /// The arguments of `enqueue`.
 #[derive(Debug, clap::Args)]
@@ -42,6 +41,9 @@ pub(super) struct EnqueueArgs {
     /// Send a file of jobs, one JSON object a line; `-` is standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["user", "conversation", "job_id", "model", "system"])]
     file: Option<PathBuf>,
+    /// Where jobs are handed in: the broker's queue, or the database's function chat.enqueue
+    #[arg(long, value_enum, value_name = "WAY", default_value = "amqp")]
+    via: Via,
     /// Wait for the result and print the reply (with --file: every result, as a line of JSON)
     #[arg(long)]
     wait: bool,
@@ -61,35 +63,55 @@ pub(super) struct EnqueueArgs {
     chat_max_job_bytes: String,
     #[command(flatten)]
     broker: BrokerSettings,
+    #[command(flatten)]
+    store: StoreSettings,
+}
+
+/// Where jobs are handed in.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Via {
+    /// RabbitMQ
+    Amqp,
+    /// Postgres
+    Sql,
 }
 
 /// What the settings say.
 struct Setup {
-    broker: BrokerConfig,
+    way: Way,
     max_job_bytes: usize,
-    timeout: Duration,
+}
+
+/// Where jobs are handed in, and how to get there.
+enum Way {
+    Amqp(BrokerConfig),
+    Sql(StoreConfig),
 }
 
 /// Sends what the arguments say.
 pub(super) async fn run(args: EnqueueArgs) -> anyhow::Result<ExitCode> {
     let setup = checked(|problems| args.setup(problems))?;
     init_quiet_logs()?;
+    let wait = args.wait.then(|| Duration::from_secs(args.timeout));
     if let Some(path) = &args.file {
         let jobs = file::read(path, setup.max_job_bytes).await?;
-        return file::send(jobs, &setup, args.wait).await;
+        return match &setup.way {
+            Way::Amqp(broker) => file::send(jobs, broker, wait).await,
+            Way::Sql(store) => sql::send_file(&jobs, store, wait).await,
+        };
     }
-    let (wait, json) = (args.wait, args.json);
+    let json = args.json;
     let job = args.into_job(setup.max_job_bytes).await?;
-    if wait {
-        wait::send(&job, &setup, json).await
-    } else {
-        send_alone(&job, &setup.broker).await
+    match (&setup.way, wait) {
+        (Way::Amqp(broker), Some(limit)) => wait::send(&job, broker, limit, json).await,
+        (Way::Amqp(broker), None) => send_alone(&job, broker).await,
+        (Way::Sql(store), _) => sql::send(&job, store, wait, json).await,
     }
 }
 
 async fn send_alone(job: &NewJob, broker: &BrokerConfig) -> anyhow::Result<ExitCode> {
-    let sender = Sender::connect(broker).await?;
-    let sent = sender.send(job, None).await;
+    let sender = send::connect(broker).await?;
+    let sent = sender.send(job.message(sender.names(), None)).await;
     sender.close().await;
     sent?;
     output::line(&job.id.to_string())?;
@@ -98,13 +120,16 @@ async fn send_alone(job: &NewJob, broker: &BrokerConfig) -> anyhow::Result<ExitC
 
 impl EnqueueArgs {
     fn setup(&self, problems: &mut Problems) -> Option<Setup> {
-        let broker = self.broker.parse(problems);
+        // Of the other way nothing needs to be right.
+        let way = match self.via {
+            Via::Amqp => self.broker.parse(problems).map(Way::Amqp),
+            Via::Sql => self.store.parse(problems).map(Way::Sql),
+        };
         let bytes = &self.chat_max_job_bytes;
         let max_job_bytes = problems.number("CHAT_MAX_JOB_BYTES", bytes, 1024, 16 << 20);
         Some(Setup {
-            broker: broker?,
+            way: way?,
             max_job_bytes: max_job_bytes?,
-            timeout: Duration::from_secs(self.timeout),
         })
     }
 

@@ -5,29 +5,47 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::super::output::{self, Screen};
-use super::Setup;
+use super::super::progress::{Bar, Spinner};
+use super::super::sender::Sender;
 use super::job::NewJob;
-use super::progress::{Bar, Spinner};
-use super::send::{Sender, open_inbox};
+use super::send::{connect, open_inbox};
 use crate::broker::{Letter, ReplyInbox};
 use crate::clock::Deadline;
 use crate::config::BrokerConfig;
-use crate::escape::{armour, disarm_text};
+use crate::escape::{armour, disarm, disarm_text};
 use crate::ids::JobId;
 use crate::wire::{JobResult, RESULT_TYPE};
 
-/// A result, and the JSON that it was read from.
-struct Answer {
-    result: JobResult,
-    json: String,
+/// A result, and its JSON.
+pub(super) struct Answer {
+    pub(super) result: JobResult,
+    pub(super) json: String,
+}
+
+impl Answer {
+    /// A result that was stored, as a worker would send it.
+    pub(super) fn stored(result: JobResult) -> anyhow::Result<Self> {
+        let json = disarm(&serde_json::to_string(&result)?).into_owned();
+        Ok(Self { result, json })
+    }
 }
 
 /// Sends one job and prints its reply.
-pub(super) async fn send(job: &NewJob, setup: &Setup, json: bool) -> anyhow::Result<ExitCode> {
-    let sender = Sender::connect(&setup.broker).await?;
-    let answered = Box::pin(ask(job, &sender, setup)).await;
+pub(super) async fn send(
+    job: &NewJob,
+    broker: &BrokerConfig,
+    limit: Duration,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let sender = connect(broker).await?;
+    let answered = Box::pin(ask(job, &sender, broker, limit)).await;
     sender.close().await;
-    let Answer { result, json: text } = answered?;
+    tell(answered?, json)
+}
+
+/// Prints the result or the reply; the exit code for it.
+pub(super) fn tell(answer: Answer, json: bool) -> anyhow::Result<ExitCode> {
+    let Answer { result, json: text } = answer;
     if json {
         output::json(&text)?;
     } else if let Some(reply) = result.message.as_ref().filter(|_| result.success) {
@@ -50,14 +68,26 @@ pub(super) async fn send(job: &NewJob, setup: &Setup, json: bool) -> anyhow::Res
     let error = result.error.map_or_else(String::new, |error| {
         format!(": {}: {}", error.code, disarm_text(&error.message))
     });
-    anyhow::bail!("the job {} is {status}{error}", job.id);
+    anyhow::bail!("the job {} is {status}{error}", result.job_id);
 }
 
-async fn ask(job: &NewJob, sender: &Sender, setup: &Setup) -> anyhow::Result<Answer> {
-    let mut inbox = inbox_with_events(job.id, &setup.broker).await?;
-    sender.send(job, Some(inbox.name())).await?;
+/// Says how the jobs of a file did; the exit code for it.
+pub(super) fn sum_up(many: usize, failed: usize) -> ExitCode {
+    output::say(&format!("{many} results, {failed} of jobs that failed"));
+    ExitCode::from(u8::from(failed > 0))
+}
+
+async fn ask(
+    job: &NewJob,
+    sender: &Sender,
+    broker: &BrokerConfig,
+    limit: Duration,
+) -> anyhow::Result<Answer> {
+    let mut inbox = inbox_with_events(job.id, broker).await?;
+    let message = job.message(sender.names(), Some(inbox.name()));
+    sender.send(message).await?;
     let spinner = Spinner::new(&format!("job {} is sent", job.id));
-    let waited = wait(&mut inbox, job.id, &spinner, setup.timeout).await;
+    let waited = wait(&mut inbox, job.id, &spinner, limit).await;
     spinner.end();
     inbox.close().await;
     waited.map_err(|error| anyhow::anyhow!("{error}; see `chat-worker show {}`", job.id))
@@ -87,10 +117,13 @@ async fn wait(
             Some(Opened::Result(_)) | None => {}
         }
     }
-    anyhow::bail!(
-        "no result within {} s; the job goes on if a worker runs",
-        limit.as_secs()
-    )
+    Err(too_late(limit))
+}
+
+/// What is said when the result of one job does not come.
+pub(super) fn too_late(limit: Duration) -> anyhow::Error {
+    let seconds = limit.as_secs();
+    anyhow::anyhow!("no result within {seconds} s; the job goes on if a worker runs")
 }
 
 /// Prints the results of `open` jobs as they come, as lines of JSON; how many are of jobs that

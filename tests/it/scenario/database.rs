@@ -42,6 +42,11 @@ impl Database {
             .collect()
     }
 
+    pub(super) async fn execute(&self, statement: &str) {
+        let done = self.pool.execute(AssertSqlSafe(statement.to_owned())).await;
+        done.unwrap_or_else(|error| panic!("{statement}: {error}"));
+    }
+
     pub(super) async fn drop_it(self) {
         self.pool.close().await;
         let name = &self.name;

@@ -1,6 +1,7 @@
 //! The ground of a test: a database of its own, a prefix of its own on the broker, a scripted model
 //! within the test, and the built program. Whatever the test does, nothing of it is left.
 
+mod acts;
 mod broker;
 mod database;
 mod process;

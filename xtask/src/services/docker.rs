@@ -127,6 +127,7 @@ fn started(version: &str, address: &str, url: String, since: Instant) -> Started
         address: address.to_owned(),
         url,
         pid: None,
+        control: None,
         took: since.elapsed(),
         daemons: Vec::new(),
     }

@@ -12,6 +12,9 @@ use crate::process;
 /// Gathers them; Docker is asked only if it may be the answer, since that can take seconds.
 pub(crate) fn gather(request: Request, kept: Option<&State>) -> Facts {
     let is_set = |name: &str| env::var(name).is_ok_and(|value| !value.is_empty());
+    if request.purpose == Purpose::Victims {
+        return for_victims(request.source);
+    }
     let no_rabbitmq = request.purpose == Purpose::PrivatePostgres;
     let has_database_url = is_set("DATABASE_URL") && !no_rabbitmq;
     let has_amqp_url = is_set("AMQP_URL");
@@ -29,9 +32,7 @@ pub(crate) fn gather(request: Request, kept: Option<&State>) -> Facts {
         Some(Source::Env | Source::Native | Source::Fetch) => false,
         None => !enough && docker::answers(),
     };
-    let has = |program| process::succeeds(program, &["--version"], Duration::from_secs(5));
     let apt_counts = request.source == Some(Source::Fetch) || (!enough && !docker);
-    let apt = apt_counts && has("apt-get") && has("dpkg-deb");
     Facts {
         no_rabbitmq,
         wanted: request.source,
@@ -41,8 +42,24 @@ pub(crate) fn gather(request: Request, kept: Option<&State>) -> Facts {
         postgres_installed,
         rabbitmq_installed,
         docker,
-        apt,
+        apt: apt_counts && has_apt(),
     }
+}
+
+/// Nobody else's, nothing that is kept, no container: only what this command starts as a process here may be stopped.
+fn for_victims(source: Option<Source>) -> Facts {
+    Facts {
+        wanted: source.filter(|source| matches!(source, Source::Native | Source::Fetch)),
+        postgres_installed: installed::postgres().is_some(),
+        rabbitmq_installed: installed::rabbitmq().is_some(),
+        apt: has_apt(),
+        ..Facts::default()
+    }
+}
+
+fn has_apt() -> bool {
+    let has = |program| process::succeeds(program, &["--version"], Duration::from_secs(5));
+    has("apt-get") && has("dpkg-deb")
 }
 
 /// One line: which, and why.
@@ -66,10 +83,38 @@ pub(crate) fn describe(choice: Choice) -> String {
     }
 }
 
+const INSTALL: &str = "apt-get install postgresql rabbitmq-server   (dnf install postgresql-server rabbitmq-server; \
+                       brew install postgresql rabbitmq)";
+
+/// The same for servers that may be stopped.
+pub(crate) fn describe_victims(choice: Choice) -> String {
+    let whence = match choice.provider {
+        Provider::Fetch => "the distribution's packages, unpacked, not installed",
+        Provider::None | Provider::Kept | Provider::Native | Provider::Docker => {
+            "installed programs"
+        }
+    };
+    format!("a pair of their own that may be stopped and killed, from {whence}")
+}
+
+/// The error for no servers that may be stopped.
+pub(crate) fn explain_victims(reason: NoChoice) -> Failure {
+    let missing = match reason {
+        NoChoice::NotInstalled(name) => format!("{name}'s server is not installed"),
+        NoChoice::NoApt => "there is no apt-get and dpkg-deb".to_owned(),
+        NoChoice::Unset(_) | NoChoice::NoDocker | NoChoice::Nothing => {
+            "they are not installed, and there is no apt-get to fetch them".to_owned()
+        }
+    };
+    Failure::NoServices(format!(
+        "servers that may be stopped and killed have to run as processes of this machine (containers and servers of \
+         others will not do), but {missing}\n  {INSTALL}"
+    ))
+}
+
 /// The error for no choice.
 pub(crate) fn explain(reason: NoChoice) -> Failure {
-    let install = "apt-get install postgresql rabbitmq-server   (dnf install postgresql-server rabbitmq-server; \
-                   brew install postgresql rabbitmq)";
+    let install = INSTALL;
     Failure::NoServices(match reason {
         NoChoice::Unset(name) => format!("`env` services were asked for, but {name} is not set"),
         NoChoice::NotInstalled(name) => {

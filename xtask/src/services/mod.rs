@@ -15,8 +15,11 @@ mod place;
 pub(crate) mod postgres;
 mod provision;
 pub(crate) mod rabbitmq;
+mod script;
 pub(crate) mod user;
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -24,11 +27,12 @@ use choice::{Choice, Origin, Provider, Source};
 use docker::Project;
 use place::{Place, RunDirectory};
 use provision::Provisioned;
+use user::User;
 
 use crate::failure::Failure;
 use crate::guard::Guard;
 use crate::process::Daemon;
-use crate::{paths, report, sys};
+use crate::{paths, process, report, sys};
 
 /// A service that was started.
 pub(crate) struct Started {
@@ -37,8 +41,19 @@ pub(crate) struct Started {
     url: String,
     /// Of the server itself, if it runs here.
     pid: Option<u32>,
+    /// The program that stops it and starts it again, if others may.
+    control: Option<PathBuf>,
     took: Duration,
     daemons: Vec<Daemon>,
+}
+
+/// The programs with which servers are stopped and started by those who may.
+#[derive(Debug)]
+pub(crate) struct Controls {
+    /// `pg_ctl`: `stop -m fast`, `start`.
+    pub(crate) postgres: PathBuf,
+    /// `rabbitmqctl`: `stop_app`, `start_app`, `close_all_connections`.
+    pub(crate) rabbitmq: PathBuf,
 }
 
 const STOPPED: &str = "services stopped, nothing left running";
@@ -52,6 +67,8 @@ pub(crate) enum Purpose {
     Both,
     /// For a script on a PostgreSQL that is ours in any case.
     PrivatePostgres,
+    /// To be stopped, killed and restarted: nobody else's, and not to be kept.
+    Victims,
 }
 
 /// What a command wants.
@@ -90,9 +107,47 @@ pub(crate) struct Services {
     pub(crate) rabbitmq_pid: Option<u32>,
     /// What became of them, once they are finished: the end of a command's last line.
     pub(crate) epilogue: &'static str,
+    /// Of servers that may be stopped.
+    pub(crate) controls: Option<Controls>,
     daemons: Vec<Daemon>,
     project: Option<Project>,
     directory: Option<RunDirectory>,
+}
+
+impl Request {
+    fn place(
+        self,
+        base: &Path,
+        user: Option<User>,
+        guard: &Guard,
+    ) -> Result<(Place, Option<RunDirectory>), Failure> {
+        if self.keep {
+            return Ok((Place::kept(base, self.durable, user, guard)?, None));
+        }
+        let (place, directory) = if self.purpose == Purpose::Victims {
+            Place::of_victims(base, user, guard)?
+        } else {
+            Place::throw_away(base, self.durable, user, guard)?
+        };
+        Ok((place, Some(directory)))
+    }
+}
+
+impl Controls {
+    fn of(ready: &mut Provisioned) -> Option<Self> {
+        Some(Self {
+            postgres: ready.postgres.as_mut()?.control.take()?,
+            rabbitmq: ready.rabbitmq.as_mut()?.control.take()?,
+        })
+    }
+}
+
+/// Whoever started PostgreSQL last is none of our children: it is stopped by the number that it wrote down.
+impl Drop for Controls {
+    fn drop(&mut self) {
+        let mut stop = Command::new(&self.postgres);
+        drop(process::capture(stop.args(["stop", "-m", "immediate"])));
+    }
 }
 
 impl Starting {
@@ -107,9 +162,16 @@ impl Starting {
         };
         let kept = kept::State::read(&base).filter(kept::State::answers);
         let facts = facts::gather(request, kept.as_ref());
-        let choice = choice::decide(&facts).map_err(facts::explain)?;
-        report::line("services", &facts::describe(choice));
-        provision::check_external(choice)?;
+        let choice = if request.purpose == Purpose::Victims {
+            let choice = choice::decide(&facts).map_err(facts::explain_victims)?;
+            report::line("victims", &facts::describe_victims(choice));
+            choice
+        } else {
+            let choice = choice::decide(&facts).map_err(facts::explain)?;
+            report::line("services", &facts::describe(choice));
+            provision::check_external(choice)?;
+            choice
+        };
         let mut starting = Self {
             choice,
             request,
@@ -123,13 +185,7 @@ impl Starting {
             Provider::None => {}
             Provider::Kept => starting.kept = kept,
             Provider::Native | Provider::Docker | Provider::Fetch => {
-                let (place, directory) = if request.keep {
-                    (Place::kept(&base, request.durable, user, guard)?, None)
-                } else {
-                    let (place, directory) =
-                        Place::throw_away(&base, request.durable, user, guard)?;
-                    (place, Some(directory))
-                };
+                let (place, directory) = request.place(&base, user, guard)?;
                 let theirs = place.clone();
                 starting.work = Some(std::thread::spawn(move || provision::run(choice, &theirs)));
                 starting.place = Some((place, directory));
@@ -162,7 +218,7 @@ impl Starting {
         {
             kept::State::of(&ready, place.durable).write(place)?;
             ready.keep();
-            self.guard.watch_directory(std::path::Path::new(""));
+            self.guard.keep_directory(&place.directory);
         }
         let directory = place.and_then(|(_, directory)| directory);
         Ok(Services {
@@ -171,6 +227,7 @@ impl Starting {
             postgres_pid: ready.postgres.as_ref().and_then(|started| started.pid),
             rabbitmq_pid: ready.rabbitmq.as_ref().and_then(|started| started.pid),
             epilogue: if self.request.keep { KEPT } else { STOPPED },
+            controls: Controls::of(&mut ready),
             daemons: ready.daemons(),
             project: ready.project.take(),
             directory,
@@ -203,6 +260,7 @@ impl Starting {
             postgres_pid: provided(self.choice.postgres, kept.pid("postgres")),
             rabbitmq_pid: provided(self.choice.rabbitmq, kept.pid("rabbitmq")),
             epilogue: if is_kept { KEPT } else { THEIRS },
+            controls: None,
             daemons: Vec::new(),
             project: None,
             directory: None,
@@ -230,12 +288,13 @@ impl Services {
     /// Stops what is ours. `failed`: the logs are moved to where they stay.
     pub(crate) fn finish(self, failed: bool) {
         let Self {
+            controls,
             daemons,
             project,
             directory,
             ..
         } = self;
-        drop((daemons, project));
+        drop((controls, daemons, project));
         if failed && !sys::interrupted() {
             save_logs(directory.as_ref());
         }

@@ -15,6 +15,8 @@ pub(crate) struct Place {
     pub(crate) directory: PathBuf,
     /// Whether writes must survive a power cut.
     pub(crate) durable: bool,
+    /// Whether others may stop and start them, for which they are given programs.
+    pub(crate) victims: bool,
     /// The user for PostgreSQL, if it must not be us.
     pub(crate) postgres_user: Option<User>,
     /// Who cleans up if we cannot.
@@ -25,6 +27,7 @@ pub(crate) struct Place {
 pub(crate) struct RunDirectory {
     path: PathBuf,
     lock: PathBuf,
+    victims: bool,
     _locked: File,
 }
 
@@ -51,6 +54,7 @@ impl Place {
         let run = RunDirectory {
             path: path.clone(),
             lock,
+            victims: false,
             _locked: locked,
         };
         make(&path)?;
@@ -58,11 +62,23 @@ impl Place {
             Self {
                 directory: path,
                 durable,
+                victims: false,
                 postgres_user,
                 guard: guard.clone(),
             },
             run,
         ))
+    }
+
+    /// A fresh one for servers that may be stopped, and that need not write to disk.
+    pub(crate) fn of_victims(
+        base: &Path,
+        postgres_user: Option<User>,
+        guard: &Guard,
+    ) -> Result<(Self, RunDirectory), Failure> {
+        let (mut place, mut run) = Self::throw_away(base, false, postgres_user, guard)?;
+        (place.victims, run.victims) = (true, true);
+        Ok((place, run))
     }
 
     /// The one for kept services, emptied. The caller holds the lock of kept services and has stopped old ones.
@@ -79,6 +95,7 @@ impl Place {
         Ok(Self {
             directory: path,
             durable,
+            victims: false,
             postgres_user,
             guard: guard.clone(),
         })
@@ -93,7 +110,12 @@ impl Place {
 impl RunDirectory {
     /// Moves the logs to where they outlive the directory.
     pub(crate) fn save_logs(&self) -> Option<PathBuf> {
-        let saved = self.path.parent()?.join("log-of-last-failure");
+        let name = if self.victims {
+            "log-of-last-victims"
+        } else {
+            "log-of-last-failure"
+        };
+        let saved = self.path.parent()?.join(name);
         drop(fs::remove_dir_all(&saved));
         fs::rename(self.path.join("log"), &saved).ok()?;
         drop(fs::rename(
@@ -112,7 +134,7 @@ impl Drop for RunDirectory {
 }
 
 fn make(path: &Path) -> Result<(), Failure> {
-    let made = paths::make_passable(path).and_then(|()| fs::create_dir_all(path.join("log")));
+    let made = paths::make_passable(path).and_then(|()| paths::make_passable(&path.join("log")));
     made.map_err(Failure::io(path.display().to_string()))
 }
 

@@ -4,12 +4,12 @@ use std::fs;
 use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::installed::Postgres;
-use super::{Place, Started};
+use super::{Place, Started, script};
 use crate::failure::Failure;
 use crate::pg::{self, Connection, Greeting};
 use crate::process::{Daemon, Stop, until};
@@ -32,8 +32,10 @@ pub(crate) fn start(programs: &Postgres, place: &Place) -> Result<Started, Failu
         match ready(&mut daemon, port) {
             Ok(version) => {
                 create_database(port)?;
+                let control = control(programs, place, &data, port)?;
                 return Ok(Started {
                     version,
+                    control,
                     address: ports::loopback(port).to_string(),
                     url: format!("postgres://postgres@127.0.0.1:{port}/{DATABASE}"),
                     pid: Some(daemon.pid()),
@@ -108,6 +110,13 @@ fn prepare(programs: &Postgres, place: &Place, data: &Path) -> Result<(), Failur
 fn launch(programs: &Postgres, place: &Place, data: &Path, port: u16) -> Result<Daemon, Failure> {
     let mut command = as_user(programs, "postgres", place);
     command.arg("-D").arg(data).args(["-p", &port.to_string()]);
+    for setting in settings(place) {
+        command.args(["-c", setting]);
+    }
+    Daemon::spawn(command, Stop::Quit, &place.log("postgres"), &place.guard)
+}
+
+fn settings(place: &Place) -> Vec<&'static str> {
     // No Unix socket: the distribution's directory for it is not ours, and a long path is refused.
     let mut settings = vec![
         "listen_addresses=127.0.0.1",
@@ -115,16 +124,43 @@ fn launch(programs: &Postgres, place: &Place, data: &Path, port: u16) -> Result<
         "max_connections=300",
     ];
     if !place.durable {
-        settings.extend([
-            "fsync=off",
-            "synchronous_commit=off",
-            "full_page_writes=off",
-        ]);
+        settings.extend(["fsync=off", "full_page_writes=off"]);
     }
-    for setting in settings {
-        command.args(["-c", setting]);
+    // Only the machine's own crash takes what is written but not synced; killing the server takes what it has not
+    // written either.
+    if !place.durable && !place.victims {
+        settings.push("synchronous_commit=off");
     }
-    Daemon::spawn(command, Stop::Quit, &place.log("postgres"), &place.guard)
+    settings
+}
+
+/// For a server that others may stop: the program with which they do it, and start it again as it was.
+fn control(
+    programs: &Postgres,
+    place: &Place,
+    data: &Path,
+    port: u16,
+) -> Result<Option<PathBuf>, Failure> {
+    if !place.victims {
+        return Ok(None);
+    }
+    let log = place.log("postgres-again");
+    let made = fs::write(&log, "").and_then(|()| match &place.postgres_user {
+        Some(user) => chown(&log, Some(user.uid), Some(user.gid)),
+        None => Ok(()),
+    });
+    made.map_err(Failure::io(log.display().to_string()))?;
+    let options: Vec<_> = settings(place)
+        .iter()
+        .map(|setting| format!(" -c {setting}"))
+        .collect();
+    let mut command = as_user(programs, "pg_ctl", place);
+    command.arg("-D").arg(data).arg("-l").arg(&log);
+    command.args(["-w", "-o", &format!("-p {port}{}", options.concat())]);
+    let path = place.directory.join("pg_ctl");
+    script::write(&path, &command, place.postgres_user.as_ref())?;
+    place.guard.watch_control(&path);
+    Ok(Some(path))
 }
 
 fn ready(daemon: &mut Daemon, port: u16) -> Result<String, Failure> {

@@ -85,7 +85,7 @@ fn private(choice: Choice, place: &Place, root: Option<PathBuf>) -> Result<Provi
                 let programs =
                     root_path.map_or_else(installed::postgres, installed::unpacked_postgres);
                 let programs = programs.ok_or_else(|| gone("PostgreSQL"))?;
-                announced("postgres", postgres::start(&programs, place), "")
+                announced("postgres", postgres::start(&programs, place), note(place))
             })
         });
         let rabbitmq = (choice.rabbitmq == Origin::Provided).then(|| {
@@ -93,7 +93,11 @@ fn private(choice: Choice, place: &Place, root: Option<PathBuf>) -> Result<Provi
                 let programs =
                     root_path.map_or_else(installed::rabbitmq, installed::unpacked_rabbitmq);
                 let programs = programs.ok_or_else(|| gone("RabbitMQ"))?;
-                let logs = format!("   logs: {}/", place.directory.join("log").display());
+                let logs = format!(
+                    "{}   logs: {}/",
+                    note(place),
+                    place.directory.join("log").display()
+                );
                 announced("rabbitmq", rabbitmq::start(&programs, place), &logs)
             })
         });
@@ -162,6 +166,10 @@ fn announced(
             Err(failure)
         }
     }
+}
+
+fn note(place: &Place) -> &'static str {
+    if place.victims { "   a victim" } else { "" }
 }
 
 fn gone(name: &str) -> Failure {

@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::installed::RabbitMq;
-use super::{Place, Started};
+use super::{Place, Started, script};
 use crate::failure::Failure;
 use crate::process::{Daemon, Stop, until};
 use crate::{amqp, ports, sys};
@@ -50,6 +50,7 @@ pub(crate) fn start(programs: &RabbitMq, place: &Place) -> Result<Started, Failu
             Ok(version) => {
                 return Ok(Started {
                     version,
+                    control: control_script(programs, place, &home)?,
                     address: ports::loopback(ports.amqp).to_string(),
                     url: format!("amqp://guest:guest@127.0.0.1:{}/%2f", ports.amqp),
                     pid: Some(server.pid()),
@@ -98,6 +99,20 @@ pub(crate) fn control(programs: &RabbitMq, home: &Path) -> Result<Command, Failu
         },
     ));
     Ok(command)
+}
+
+/// For a node that others may stop: the program with which they do it.
+fn control_script(
+    programs: &RabbitMq,
+    place: &Place,
+    home: &Path,
+) -> Result<Option<PathBuf>, Failure> {
+    if !place.victims {
+        return Ok(None);
+    }
+    let path = place.directory.join("rabbitmqctl");
+    script::write(&path, &control(programs, home)?, None)?;
+    Ok(Some(path))
 }
 
 fn prepare(home: &Path, ports: Ports) -> std::io::Result<()> {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use console::user_attended_stderr;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::super::output;
-use super::super::text::one_line;
+use super::output;
+use super::text::one_line;
 
 /// How often a spinner turns.
 const TICK: Duration = Duration::from_millis(100);
@@ -26,7 +26,11 @@ impl Bar {
     }
 
     pub(super) fn step(&self) {
-        self.0.inc(1);
+        self.step_by(1);
+    }
+
+    pub(super) fn step_by(&self, many: u64) {
+        self.0.inc(many);
     }
 
     /// Writes a line while the bar is out of the way.
@@ -36,8 +40,10 @@ impl Bar {
 
     /// Takes it off the screen; how many are done.
     pub(super) fn end(&self) -> u64 {
+        // To finish a bar fills it.
+        let done = self.0.position();
         self.0.finish_and_clear();
-        self.0.position()
+        done
     }
 }
 
