@@ -32,7 +32,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "broker",
-        &["ids", "fault", "clock", "chat", "escape", "crash", "meter", "config"],
+        &[
+            "ids", "fault", "clock", "chat", "escape", "crash", "meter", "config",
+        ],
     ),
     (
         "store",
@@ -50,11 +52,15 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "model",
-        &["ids", "fault", "clock", "chat", "escape", "crash", "meter", "config"],
+        &[
+            "ids", "fault", "clock", "chat", "escape", "crash", "meter", "config",
+        ],
     ),
     (
         "tools",
-        &["ids", "fault", "clock", "chat", "escape", "crash", "meter", "config"],
+        &[
+            "ids", "fault", "clock", "chat", "escape", "crash", "meter", "config",
+        ],
     ),
     (
         "runner",

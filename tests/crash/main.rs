@@ -14,6 +14,7 @@
 mod boundaries;
 mod cases;
 mod laws;
+mod panics;
 mod poison;
 mod stopped;
 mod swarm;

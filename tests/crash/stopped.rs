@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use crate::laws;
-use crate::scenario::{Program, Scenario, Setup, ask, call, puppet};
+use crate::scenario::{Program, Scenario, Setup, ask, call, puppet, with};
 use crate::stub_model::Reply;
 use crate::watch::{calls_made, is_stopped, now, patiently, tell, time, with_calc};
 
@@ -136,4 +136,38 @@ async fn traces(s: &Scenario, job: &str) -> Vec<String> {
     traces.push(format!("{} requests", s.model.requests().len()));
     traces.push(format!("{} calls", laws::effects(s).len()));
     traces
+}
+
+/// Its locks are those of the conversation: whoever claims the next turn needs them.
+#[tokio::test]
+async fn a_worker_that_stops_within_a_claim_holds_its_conversation_up_for_some_ten_seconds() {
+    Setup::new()
+        .replicas(0)
+        .model(|_| Reply::text("yes"))
+        .run(async |s| {
+            // It is sent no more than it has in hand; the rest goes to the other worker.
+            let slow = [
+                ("CHAT_FAILPOINT", "claim.before=stop@3"),
+                ("CHAT_CONCURRENCY", "1"),
+            ];
+            let first = s.start_worker_with(&slow).await;
+            let conversation = uuid::Uuid::new_v4().to_string();
+            let turn = || with(ask("x"), "conversation_id", conversation.as_str());
+            assert_eq!(s.answer(&turn()).await["turn"], 1);
+            // Its claim finds the conversation known, and locks it in a transaction.
+            let stuck = s.send(&turn()).await;
+            is_stopped(&first).await;
+            s.start_worker().await;
+            let stopped_at = now(s).await;
+            assert_eq!(s.answer(&turn()).await["turn"], 2);
+            let after = now(s).await - stopped_at;
+            tell(&format!("the next turn was done {after} after the stop"));
+            assert!(after < TimeDelta::seconds(20), "{after}");
+            first.signal(Signal::CONT);
+            assert_eq!(s.result_of(&stuck).await.json()["turn"], 3);
+            let jobs = s.row("SELECT count(*) AS jobs FROM chat.jobs").await;
+            assert_eq!(jobs, json!({"jobs": 3}));
+            laws::check_rest(s).await;
+        })
+        .await;
 }
