@@ -20,6 +20,11 @@ const PANICS: &[(&str, &[&str])] = &[
     ("finish.before=panic", &["parked", "completed"]),
     ("finish.after=panic", &["completed"]),
     ("publish.result.before=panic", &["completed"]),
+    // The second panic is the first one after an entry was stored.
+    (
+        "model.after=panic;append.before=panic@2",
+        &["parked", "parked", "completed"],
+    ),
 ];
 
 #[tokio::test]
@@ -39,7 +44,10 @@ async fn panic_at(trap: &str, expected: &[&str]) {
             puppet(request)
         }
     };
-    let setup = Setup::new().model(model).set("CHAT_FAILPOINT", trap);
+    let setup = Setup::new()
+        .model(model)
+        .set("CHAT_FAILPOINT", trap)
+        .set("CHAT_MAX_ATTEMPTS", "2");
     with_calc(setup, &json!({}))
         .run(async |s| {
             let calls = [
