@@ -10,9 +10,11 @@ COMMENT ON COLUMN chat.installation.sweeper IS 'The worker that looks for what i
 COMMENT ON COLUMN chat.installation.swept_until IS 'When another may take that over';
 
 ALTER TABLE chat.jobs
+    ADD COLUMN deaths integer NOT NULL DEFAULT 0,
     ADD COLUMN wake_ups smallint NOT NULL DEFAULT 0,
     ADD COLUMN cancel_reason text;
 ALTER TABLE chat.jobs ALTER COLUMN request_hash DROP NOT NULL;
+COMMENT ON COLUMN chat.jobs.deaths IS 'Workers that died over it in a row: what killed them may be this job';
 COMMENT ON COLUMN chat.jobs.wake_ups IS 'Wake-ups sent since it was last taken in hand or parked; each doubles the wait for the next';
 COMMENT ON COLUMN chat.jobs.cancel_reason IS 'Why it was called off, in the words of who did';
 COMMENT ON COLUMN chat.jobs.request_hash IS 'SHA-256 of the request''s content, by which a repeat is told from other content; none until a worker has read a job of chat.enqueue';

@@ -167,6 +167,7 @@ fn claimant(worker: WorkerId) -> Claimant<'static> {
         worker,
         in_hand: false,
         may_judge: true,
+        takes_suspects: true,
         default_model: "m",
         wants: Wants::ToRun,
         max_attempts: ATTEMPTS,

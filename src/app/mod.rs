@@ -4,10 +4,12 @@ mod start;
 mod stop;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -21,13 +23,22 @@ use crate::worker::{Parts, Worker};
 
 use stop::Signals;
 
+/// How long after `CHAT_DRAIN_SECS` the worker's work is cut short.
+const WIND_UP: Duration = Duration::from_millis(700);
+/// How long what follows may take then: a tool server has a second to end.
+const LAST: Duration = Duration::from_millis(1_150);
+/// How long a consumer may take to stop: a broker that does not answer must not use up the time of
+/// the running jobs.
+const LEAVE: Duration = Duration::from_secs(1);
+
 /// Runs a worker until SIGTERM or SIGINT, and drains it then: no new jobs, `CHAT_DRAIN_SECS` for
-/// the running ones, every child ended. A second signal ends it at once.
+/// the running ones, every child ended, at most two seconds later. A second signal ends it at once.
 ///
 /// # Errors
 /// What kept it from starting, for people.
 pub async fn run(config: Config, migrate: bool) -> anyhow::Result<()> {
     open_files();
+    let drain = config.worker.drain;
     let signals = Signals::listen()?;
     // Before anything is there to be counted.
     let figures = Figures::keep()?;
@@ -39,11 +50,28 @@ pub async fn run(config: Config, migrate: bool) -> anyhow::Result<()> {
             tracing::warn!("told to stop twice; running jobs are left to other workers");
             Ok(())
         }
+        () = signals.over(drain + WIND_UP) => {
+            tracing::warn!("the time for stopping is over; what is not done is left to other workers");
+            Ok(())
+        }
     };
     stop.cancel();
-    tools.shutdown().await;
     tasks.close();
-    tokio::select! { () = tasks.wait() => {}, () = signals.second() => {} }
+    // Each of these ends by itself; but a supervisor counts the seconds, and a service that does not
+    // answer must not be waited for.
+    let begun = Instant::now();
+    let ending = async {
+        tools.shutdown().await;
+        tokio::select! { () = tasks.wait() => {}, () = signals.second() => {} }
+    };
+    let late = async {
+        signals.over(drain + WIND_UP).await;
+        tokio::time::sleep_until(begun + LAST).await;
+    };
+    tokio::select! {
+        () = ending => {}
+        () = late => tracing::warn!("some of the worker's tasks did not end in time"),
+    }
     served
 }
 
@@ -100,8 +128,12 @@ async fn serve(
     tasks.spawn(worker.clone().serve_health(listener, stop.clone()));
     let (runs, abandon) = (TaskTracker::new(), CancellationToken::new());
     worker.start(&runs, tasks, stop);
-    worker.take_in(&runs, signals.token(), &abandon).await;
+    tokio::select! {
+        () = worker.take_in(&runs, signals.token(), &abandon) => {}
+        () = signals.over(LEAVE.min(drain / 3)) => tracing::warn!("the broker does not let go"),
+    }
     tracing::info!(jobs = runs.len(), "stopping: running jobs may end");
-    worker.drain(&runs, drain, &abandon).await;
+    let end = signals.since().unwrap_or_else(Instant::now) + drain;
+    worker.drain(&runs, end, &abandon).await;
     Ok(())
 }

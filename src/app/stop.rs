@@ -1,8 +1,13 @@
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// SIGTERM and SIGINT: the first asks for a drain, the second for an end.
 pub(super) struct Signals {
+    since: Arc<OnceLock<Instant>>,
     first: CancellationToken,
     second: CancellationToken,
 }
@@ -14,6 +19,8 @@ impl Signals {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let (first, second) = (CancellationToken::new(), CancellationToken::new());
         let told = (first.clone(), second.clone());
+        let since: Arc<OnceLock<Instant>> = Arc::default();
+        let noted = Arc::clone(&since);
         #[expect(
             clippy::disallowed_methods,
             reason = "it listens as long as the process lives; no drain waits for it"
@@ -21,15 +28,32 @@ impl Signals {
         tokio::spawn(async move {
             for token in [told.0, told.1] {
                 tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+                noted.get_or_init(Instant::now);
                 token.cancel();
             }
         });
-        Ok(Self { first, second })
+        Ok(Self {
+            since,
+            first,
+            second,
+        })
     }
 
     /// Waits for the first signal.
     pub(super) async fn first(&self) {
         self.first.cancelled().await;
+    }
+
+    /// When the first signal came.
+    pub(super) fn since(&self) -> Option<Instant> {
+        self.since.get().copied()
+    }
+
+    /// Waits until the first signal is so long ago.
+    pub(super) async fn over(&self, after: Duration) {
+        self.first().await;
+        let since = self.since().unwrap_or_else(Instant::now);
+        tokio::time::sleep_until(since + after).await;
     }
 
     /// Waits for the second signal.

@@ -4,6 +4,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use tokio::time::Instant;
 
+use super::leash::Halt;
 use super::run::{Flow, JobInHand, Progress, Ran, Runner};
 use crate::chat::{OutcomeStatus, ToolOutcome};
 use crate::clock::Deadline;
@@ -40,12 +41,12 @@ impl Runner {
             let failed = self.finish(job, progress, None, Outcome::Failed(failure));
             return Ok(Flow::Over(Box::pin(failed).await?));
         }
-        let iteration = progress.conversation.iterations();
+        let (iteration, gaps) = (progress.conversation.iterations(), progress.gaps);
         let started = Instant::now();
         // Made before they are polled: a stream that maps over borrowed calls is not `Send`.
         let calling: Vec<_> = calls
             .iter()
-            .map(|call| self.call_tool(job, offer, call, iteration))
+            .map(|call| self.call_tool(job, offer, call, (iteration, gaps)))
             .collect();
         let mut running = stream::iter(calling).buffer_unordered(AT_ONCE);
         // Results of the entry before may be waiting too; these gather from their own first.
@@ -92,14 +93,15 @@ impl Runner {
         job: &JobInHand,
         offer: &Offer,
         call: &PendingCall,
-        iteration: u32,
+        (iteration, gaps): (u32, u64),
     ) -> NewResult {
         let started_at = self.clock.now();
-        let class = class(offer, call);
-        let unsafe_to_repeat = matches!(class, Some(RetryClass::Tell | RetryClass::Fail));
-        let outcome = if call.interrupted && unsafe_to_repeat {
+        // A tool whose server is away now may have done something then.
+        let is_safe = class(offer, call) == Some(RetryClass::Safe);
+        let outcome = if call.interrupted && !is_safe {
             unknown_outcome()
         } else {
+            self.hold_ground_or_halt(job, gaps).await;
             let run = &job.claimed.run;
             let key = format!("{}/{iteration}/{}", run.job_id, call.position);
             let invocation = Invocation {
@@ -121,6 +123,15 @@ impl Runner {
             outcome,
             started_at,
             finished_at: self.clock.now(),
+        }
+    }
+
+    /// Waits until a call may be begun; if the job is not this run's any more, the run stops instead.
+    async fn hold_ground_or_halt(&self, job: &JobInHand, mut gaps: u64) {
+        let holds = self.holds_its_ground(job, &mut gaps).await;
+        if !holds.is_ok_and(|holds| holds) {
+            job.leash.pull(Halt::GiveBack);
+            std::future::pending::<()>().await;
         }
     }
 

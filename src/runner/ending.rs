@@ -97,5 +97,6 @@ pub(super) fn result(
         reply_to: answer_to.reply_to,
         correlation_id: answer_to.correlation_id,
         traceparent: job.claimed.traceparent.clone(),
+        is_copy: false,
     }
 }

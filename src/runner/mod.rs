@@ -15,8 +15,8 @@ mod settlement;
 
 pub use ending::Ended;
 pub use leash::{Halt, Leash};
-pub use patience::Patience;
 pub(crate) use patience::insisting;
+pub use patience::{Patience, TRY};
 pub use pulse::Pulse;
 pub use run::{JobInHand, Ran, Runner};
 pub use settlement::{Settlement, settle};

@@ -21,6 +21,7 @@ impl Runner {
         let results = std::mem::take(&mut progress.unsaved);
         let written = insisting!(
             "append",
+            self.store,
             self.store.append(&job.claimed.run, &results, iteration)
         )?;
         // What is stored is progress.
@@ -39,7 +40,11 @@ impl Runner {
         if progress.conversation.has_interrupted_calls() {
             // The job ends without them, and its record says so.
             let run = &job.claimed.run;
-            insisting!("interrupted calls", self.store.interrupt_calls(run))?;
+            insisting!(
+                "interrupted_calls",
+                self.store,
+                self.store.interrupt_calls(run)
+            )?;
         }
         loop {
             let model = progress
@@ -53,6 +58,7 @@ impl Runner {
             let run = &job.claimed.run;
             let finished = insisting!(
                 "finish",
+                self.store,
                 self.store
                     .finish(run, &progress.unsaved, iteration, &ending)
             );
@@ -98,7 +104,7 @@ impl Runner {
             Settlement::Park { wait } => {
                 tracing::info!(error.code = %failure.code, wait_ms = wait.as_millis(), "the job is tried again later");
                 let run = &job.claimed.run;
-                match insisting!("park", self.store.park(run, wait, &failure))? {
+                match insisting!("park", self.store, self.store.park(run, wait, &failure))? {
                     Written::Stored => {
                         meter::retried(failure.code.as_str());
                         Ok(Ran::Parked)
@@ -124,11 +130,15 @@ impl Runner {
         match job.leash.pulled() {
             Some(Halt::CalledOff(called_off)) => {
                 let outcome = Outcome::Cancelled(cancelled(called_off.reason.clone()));
-                insisting!("interrupted_calls", self.store.interrupt_calls(run))?;
+                insisting!(
+                    "interrupted_calls",
+                    self.store,
+                    self.store.interrupt_calls(run)
+                )?;
                 self.finish(job, progress, None, outcome).await
             }
             Some(Halt::GiveBack) | None => {
-                let next = insisting!("give_back", self.store.give_back(run))?;
+                let next = insisting!("give_back", self.store, self.store.give_back(run))?;
                 Ok(next.map_or(Ran::Fenced, Ran::GivenBack))
             }
         }

@@ -36,15 +36,26 @@ impl Patience {
     }
 }
 
+/// How long one try may take. A connection may be dead without a word (a lost route, a failover): what
+/// is sent on it is never answered. Longer than anything waits for a lock.
+pub const TRY: Duration = Duration::from_secs(20);
+
 /// Repeats a statement while the database is out of reach: what is in memory is kept until it is
 /// stored, since a model's answer was paid for. (A macro, since an async closure that borrows
 /// cannot be told to be `Send`.)
 macro_rules! insisting {
-    ($what:literal, $attempt:expr) => {{
+    ($what:literal, $store:expr, $attempt:expr) => {{
         let mut patience = $crate::runner::Patience::with($what);
         loop {
             let begun = std::time::Instant::now();
-            match $attempt.await {
+            let mut trying = Box::pin($attempt);
+            let tried = tokio::select! {
+                biased;
+                done = &mut trying => done,
+                () = tokio::time::sleep($crate::runner::TRY) => Err($store.unanswered()),
+            };
+            drop(trying);
+            match tried {
                 Ok(value) => {
                     $crate::meter::committed($what, begun.elapsed());
                     break Ok(value);

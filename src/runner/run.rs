@@ -74,7 +74,7 @@ pub(super) struct Progress {
     /// Failures and deaths since the last stored entry.
     pub(super) failures: u32,
     /// Gaps between heartbeats up to when the run was last known to own its job.
-    gaps: u64,
+    pub(super) gaps: u64,
 }
 
 /// What a step came to.
@@ -161,7 +161,7 @@ impl Runner {
                     return Box::pin(self.finish(job, progress, None, outcome)).await;
                 }
                 Step::AskModel(_) | Step::CallTools(_)
-                    if !self.holds_its_ground(job, &mut progress).await? =>
+                    if !self.holds_its_ground(job, &mut progress.gaps).await? =>
                 {
                     return Ok(Ran::Fenced);
                 }
@@ -181,27 +181,28 @@ impl Runner {
     }
 
     /// Whether a new call may be begun. A worker that was not heard for long may have lost its jobs:
-    /// it waits until it is heard again, and looks. True too when the run is to stop meanwhile.
-    async fn holds_its_ground(
+    /// it waits until it is heard again, and looks. `known` are the gaps between heartbeats up to when the
+    /// job was last known to be its own. True too when the run is to stop meanwhile.
+    pub(super) async fn holds_its_ground(
         &self,
         job: &JobInHand,
-        progress: &mut Progress,
+        known: &mut u64,
     ) -> Result<bool, StoreError> {
         loop {
             let gaps = self.pulse.gaps();
             let is_heard = self.pulse.age() < STALE;
-            if (is_heard && gaps == progress.gaps) || job.leash.pulled().is_some() {
+            if (is_heard && gaps == *known) || job.leash.pulled().is_some() {
                 return Ok(true);
             }
             if !is_heard {
                 tokio::time::sleep(LISTENING).await;
                 continue;
             }
-            let owns = insisting!("owner", self.store.owns(&job.claimed.run))?;
+            let owns = insisting!("owner", self.store, self.store.owns(&job.claimed.run))?;
             if owns == Written::Fenced {
                 return Ok(false);
             }
-            progress.gaps = gaps;
+            *known = gaps;
         }
     }
 

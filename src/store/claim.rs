@@ -6,7 +6,7 @@ use super::close::Closed;
 use super::finish::Next;
 use super::outbox::StoredResult;
 use super::record::Run;
-use super::{Store, StoreError, commit};
+use super::{Store, StoreError, commit, log};
 use crate::conversation::{Entry, PastTurn};
 use crate::crash::{self, Act};
 use crate::ids::{ConversationId, JobId, WorkerId};
@@ -61,6 +61,8 @@ pub struct Claimant<'a> {
     pub may_judge: bool,
     /// The model of a job that names none.
     pub default_model: &'a str,
+    /// Whether it would run a job that may be what its last workers died of.
+    pub takes_suspects: bool,
     /// What it wants with the job.
     pub wants: Wants,
     /// Failures and deaths after which a job is given up.
@@ -112,6 +114,8 @@ pub struct ClaimedJob {
     pub failures: u32,
     /// Whose run this one follows.
     pub took_over: TakeOver,
+    /// Whether it may be what its last workers died of.
+    pub is_suspect: bool,
     /// The message's `traceparent`.
     pub traceparent: Option<String>,
     /// Its JSON text; none where the delivery itself brought it.
@@ -165,7 +169,7 @@ impl Store {
             | Claimed::Finished(_)
             | Claimed::InHand => commit(tx, Act::Claim).await?,
         }
-        Ok(claimed)
+        self.with_log(claimed).await
     }
 
     /// Claims the job that a wake-up names. None: there is no such job.
@@ -195,7 +199,22 @@ impl Store {
         };
         let claimed = claim.decide_and_do(&mut tx).await?;
         commit(tx, Act::Claim).await?;
-        Ok(Some(claimed))
+        Ok(Some(self.with_log(claimed).await?))
+    }
+
+    /// Reads what is stored of a claimed job and of its conversation: after the commit, since nobody
+    /// else writes either now, and so that no lock waits for a long history.
+    async fn with_log(&self, mut claimed: Claimed) -> Result<Claimed, StoreError> {
+        if let Claimed::Run(job) = &mut claimed {
+            let run = job.run;
+            if run.attempt == 1 && run.turn == 1 {
+                return Ok(claimed);
+            }
+            let mut connection = self.pool.acquire().await?;
+            job.entries = log::load_entries(&mut connection, run.job_id).await?;
+            job.history = log::load_history(&mut connection, run.conversation_id, run.turn).await?;
+        }
+        Ok(claimed)
     }
 
     /// The claim of a job and a conversation that nobody has seen before: nothing to decide, and
@@ -262,6 +281,7 @@ impl Store {
             received_at,
             started_at: received_at,
             failures: 0,
+            is_suspect: false,
             took_over: TakeOver::None,
             traceparent: job.traceparent.map(str::to_owned),
             request: None,

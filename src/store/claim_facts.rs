@@ -74,6 +74,7 @@ impl Claim<'_> {
             called_off: stored
                 .as_ref()
                 .map_or(around.called_off, |job| job.called_off),
+            takes_suspects: self.claimant.takes_suspects,
             max_attempts: self.claimant.max_attempts,
         };
         let is_fresh = stored
@@ -92,7 +93,7 @@ impl Claim<'_> {
     async fn find_job(&self, tx: &mut PgConnection) -> Result<Option<Stored>, StoreError> {
         let row = sqlx::query!(
             r#"
-            SELECT j.request_hash, j.turn, j.status::text AS "status!", j.failures, j.worker_id, j.cancel_reason,
+            SELECT j.request_hash, j.turn, j.status::text AS "status!", j.failures, j.deaths, j.worker_id, j.cancel_reason,
                    j.cancel_requested_at IS NOT NULL AS "called_off!", j.request ->> 'on_busy' AS on_busy,
                    coalesce(j.status = 'waiting' AND j.wait_reason <> 'turn' AND j.due_at > now(), false) AS "not_due!",
                    CASE WHEN j.status = 'running' THEN chat.is_alive(j.worker_id) ELSE false END AS "owner_alive!",
@@ -144,6 +145,7 @@ impl Claim<'_> {
                 same_content,
                 standing,
                 failures: u32::try_from(row.failures).unwrap_or_default(),
+                deaths: u32::try_from(row.deaths).unwrap_or_default(),
             },
             turn: row.turn,
             hash,

@@ -1,13 +1,13 @@
 use sqlx::PgConnection;
 
+use super::StoreError;
 use super::claim::{Claimant, Claimed, ClaimedJob, NewJob, Wants};
 use super::claim_facts::Found;
-use super::claim_rules::{Decision, TakeOver, decide};
-use super::close::close;
+use super::claim_rules::{Decision, TakeOver, decide, is_suspect};
+use super::close::{LastRun, close};
 use super::finish::Next;
 use super::outbox::StoredResult;
 use super::record::Run;
-use super::{StoreError, log};
 use crate::ids::{ConversationId, JobId};
 
 /// A claim under way, in its transaction.
@@ -68,8 +68,13 @@ impl Claim<'_> {
                 }
                 self.redirect(tx).await?;
                 let failure = closing.failure(self.claimant.max_attempts, found.cancel_reason);
-                let closed = close(tx, self.job_id, self.conversation_id, failure).await?;
+                let (job, conversation) = (self.job_id, self.conversation_id);
+                let closed = close(tx, job, conversation, failure, LastRun::Others).await?;
                 Ok(Claimed::Closed(Box::new(closed)))
+            }
+            Decision::SetApart => {
+                self.set_apart(tx).await?;
+                Ok(Claimed::Parked)
             }
             Decision::Run(took_over) => {
                 self.enter(tx, &found).await?;
@@ -234,6 +239,22 @@ impl Claim<'_> {
         Ok(())
     }
 
+    /// Lets the job wait until this worker, or another, runs no other of its kind.
+    async fn set_apart(&self, tx: &mut PgConnection) -> Result<(), StoreError> {
+        self.redirect(tx).await?;
+        sqlx::query!(
+            r#"
+            UPDATE chat.jobs SET status = 'waiting', wait_reason = 'retry', wake_ups = 0,
+                due_at = now() + interval '1 s' + random() * interval '3 s'
+            WHERE id = $1 AND status IN ('queued', 'waiting')
+            "#,
+            self.job_id.0
+        )
+        .execute(&mut *tx)
+        .await?;
+        Ok(())
+    }
+
     /// Marks the job queued. The mark falls due again in a minute, so that a lost wake-up is sent
     /// again.
     async fn queue(&self, tx: &mut PgConnection, took_over: TakeOver) -> Result<Next, StoreError> {
@@ -241,7 +262,7 @@ impl Claim<'_> {
             r#"
             UPDATE chat.jobs
             SET status = 'queued', wait_reason = NULL, due_at = now() + interval '1 min', wake_ups = 0,
-                failures = failures + $2::boolean::integer
+                failures = failures + $2::boolean::integer, deaths = deaths + $2::boolean::integer
             WHERE id = $1 RETURNING priority
             "#,
             self.job_id.0,
@@ -261,14 +282,14 @@ impl Claim<'_> {
             r#"
             WITH job AS (
                 UPDATE chat.jobs SET status = 'running', wait_reason = NULL, due_at = NULL, wake_ups = 0, worker_id = $2,
-                    attempt = attempt + 1, failures = failures + $3::boolean::integer,
+                    attempt = attempt + 1, failures = failures + $3::boolean::integer, deaths = deaths + $3::boolean::integer,
                     started_at = coalesce(started_at, clock_timestamp())
                 WHERE id = $1
-                RETURNING id, attempt, turn, failures, received_at, started_at, traceparent, request::text AS request
+                RETURNING id, attempt, turn, failures, deaths, received_at, started_at, traceparent, request::text AS request
             ), attempt AS (
                 INSERT INTO chat.attempts (job_id, attempt, worker_id) SELECT id, attempt, $2 FROM job
             )
-            SELECT attempt, turn AS "turn!", failures, received_at, started_at AS "started_at!", traceparent,
+            SELECT attempt, turn AS "turn!", failures, deaths, received_at, started_at AS "started_at!", traceparent,
                    request AS "request!"
             FROM job
             "#,
@@ -278,8 +299,6 @@ impl Claim<'_> {
         )
         .fetch_one(&mut *tx)
         .await?;
-        let entries = log::load_entries(tx, self.job_id).await?;
-        let history = log::load_history(tx, self.conversation_id, row.turn).await?;
         Ok(ClaimedJob {
             run: Run {
                 job_id: self.job_id,
@@ -291,11 +310,13 @@ impl Claim<'_> {
             received_at: row.received_at,
             started_at: row.started_at,
             failures: u32::try_from(row.failures).unwrap_or_default(),
+            is_suspect: is_suspect(u32::try_from(row.deaths).unwrap_or_default()),
             took_over,
             traceparent: row.traceparent,
             request: Some(row.request),
-            entries,
-            history,
+            // Loaded when the locks are gone.
+            entries: Vec::new(),
+            history: Vec::new(),
         })
     }
 }

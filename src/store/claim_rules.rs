@@ -22,6 +22,8 @@ pub struct Facts {
     pub scheduled: bool,
     /// Whether somebody called the job off.
     pub called_off: bool,
+    /// Whether the claimant would run a job that may be what its last workers died of.
+    pub takes_suspects: bool,
     /// Failures and deaths after which a job is given up.
     pub max_attempts: u32,
 }
@@ -35,6 +37,8 @@ pub struct JobFacts {
     pub standing: Standing,
     /// Failures and deaths since its last entry.
     pub failures: u32,
+    /// Workers that died over it in a row.
+    pub deaths: u32,
 }
 
 /// Where a stored job stands.
@@ -75,6 +79,8 @@ pub enum Decision {
     Run(TakeOver),
     /// End it without running it.
     Close(Closing),
+    /// Let it wait until a worker runs no other that may kill it.
+    SetApart,
     /// Store it and let it wait for its turn.
     WaitForTurn,
     /// The same, and call off every earlier turn that is not finished.
@@ -146,8 +152,20 @@ pub fn decide(facts: &Facts) -> Decision {
         Standing::NotDue => Decision::InHand,
         Standing::Fresh => enter(facts, Decision::Close(Closing::Busy)),
         Standing::Ready if facts.earlier_turn_unfinished => Decision::WaitForTurn,
+        Standing::Ready if is_suspect(job.deaths) && !facts.takes_suspects => Decision::SetApart,
         Standing::Ready | Standing::Running(_) | Standing::Finished => Decision::Run(took_over),
     }
+}
+
+/// So many deaths in a row, and a job may be what its workers died of.
+const SUSPECT: u32 = 2;
+
+/// Whether a job may be what its workers died of. All that a worker runs when it dies is under
+/// suspicion; what is runs one at a time on each worker, so that the innocent are soon told from
+/// the one that kills.
+#[must_use]
+pub fn is_suspect(deaths: u32) -> bool {
+    deaths >= SUSPECT
 }
 
 /// What a job does that is ready for the first time; `refusal` if it would not wait.
@@ -176,6 +194,7 @@ mod tests {
             on_busy: OnBusy::Enqueue,
             scheduled: false,
             called_off: false,
+            takes_suspects: true,
             max_attempts: 5,
         }
     }
@@ -186,6 +205,7 @@ mod tests {
             same_content: true,
             standing,
             failures,
+            deaths: 0,
         })
     }
 
@@ -218,6 +238,20 @@ mod tests {
     }
 
     #[test]
+    fn a_job_that_may_have_killed_two_workers_is_kept_apart_from_others_of_its_kind() {
+        let after = |deaths, takes_suspects| {
+            let found = job(Standing::Ready, 0).map(|job| JobFacts { deaths, ..job });
+            decide(&Facts {
+                takes_suspects,
+                ..facts(found)
+            })
+        };
+        assert_eq!(after(1, false), RUN);
+        assert_eq!(after(2, true), RUN);
+        assert_eq!(after(2, false), Decision::SetApart);
+    }
+
+    #[test]
     fn other_content_is_a_conflict_wherever_the_job_stands() {
         for standing in [
             Standing::Finished,
@@ -228,6 +262,7 @@ mod tests {
                 same_content: false,
                 standing,
                 failures: 9,
+                deaths: 9,
             };
             assert_eq!(decide(&facts(Some(found))), Decision::Conflict);
         }

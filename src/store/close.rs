@@ -78,7 +78,7 @@ impl Store {
     }
 
     /// Ends a job that waits and was called off, or is past its deadline. None: it is neither any
-    /// more, or somebody runs it.
+    /// more, or somebody runs it, or has its rows locked.
     ///
     /// # Errors
     /// The database fails; nothing is stored then, or all of it.
@@ -87,7 +87,7 @@ impl Store {
         let conversation = sqlx::query_scalar!(
             r#"
             SELECT id AS "id!" FROM chat.conversations
-            WHERE id = (SELECT conversation_id FROM chat.jobs WHERE id = $1) FOR NO KEY UPDATE
+            WHERE id = (SELECT conversation_id FROM chat.jobs WHERE id = $1) FOR NO KEY UPDATE SKIP LOCKED
             "#,
             job.0
         )
@@ -101,7 +101,7 @@ impl Store {
             SELECT cancel_requested_at IS NOT NULL AS "called_off!", cancel_reason FROM chat.jobs
             WHERE id = $1 AND status IN ('waiting', 'queued')
               AND (cancel_requested_at IS NOT NULL OR deadline <= now())
-            FOR NO KEY UPDATE
+            FOR NO KEY UPDATE SKIP LOCKED
             "#,
             job.0
         )
@@ -115,7 +115,14 @@ impl Store {
         } else {
             overdue()
         };
-        let closed = close(&mut tx, job, ConversationId(conversation), failure).await?;
+        let closed = close(
+            &mut tx,
+            job,
+            ConversationId(conversation),
+            failure,
+            LastRun::Others,
+        )
+        .await?;
         commit(tx, Act::Close).await?;
         Ok(Some(closed))
     }
@@ -152,10 +159,26 @@ impl Store {
         if owned.is_none() {
             return Ok(None);
         }
-        let closed = close(&mut tx, run.job_id, run.conversation_id, failure).await?;
+        let closed = close(
+            &mut tx,
+            run.job_id,
+            run.conversation_id,
+            failure,
+            LastRun::Ours,
+        )
+        .await?;
         commit(tx, Act::Close).await?;
         Ok(Some(closed))
     }
+}
+
+/// Whose run it is that may still be noted as running when its job is closed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum LastRun {
+    /// That of the caller: it ends with the job.
+    Ours,
+    /// Somebody's who lost the job.
+    Others,
 }
 
 /// Ends a job under the locks of its conversation and itself; its sums are those of its log. Calls
@@ -165,6 +188,7 @@ pub(super) async fn close(
     job: JobId,
     conversation: ConversationId,
     failure: Failure,
+    outcome: LastRun,
 ) -> Result<Closed, StoreError> {
     let status = if failure.code == ErrorCode::Cancelled {
         "cancelled"
@@ -191,7 +215,8 @@ pub(super) async fn close(
             WHERE j.id = $1 AND j.finished_at IS NULL
             RETURNING j.id, j.request::text AS request, j.reply_to, j.correlation_id, j.priority
         ), attempt AS (
-            UPDATE chat.attempts SET ended_at = now(), outcome = $2, error_code = $3, error_message = $4
+            UPDATE chat.attempts SET ended_at = now(), outcome = CASE WHEN $5 THEN $2 ELSE 'taken_over' END,
+                error_code = CASE WHEN $5 THEN $3 END, error_message = CASE WHEN $5 THEN $4 END
             WHERE job_id = $1 AND ended_at IS NULL
         ), calls AS (
             UPDATE chat.tool_calls SET status = 'interrupted' WHERE job_id = $1 AND status = 'started' AND finished_at IS NULL
@@ -207,7 +232,8 @@ pub(super) async fn close(
         job.0,
         status,
         failure.code.as_str(),
-        failure.message
+        failure.message,
+        outcome == LastRun::Ours
     )
     .fetch_one(&mut *tx)
     .await?;

@@ -27,6 +27,9 @@ pub enum StoreError {
         /// Ours.
         ours: String,
     },
+    /// A statement was not answered: the connection may be dead.
+    #[error("the database does not answer")]
+    NoAnswer,
     /// The worker's own session with the database is gone.
     #[error("the worker's own session with the database is gone")]
     SessionLost,
@@ -53,7 +56,7 @@ impl StoreError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Database(error) if is_passing(error) => Fault::Retry { after: None },
-            Self::SessionLost => Fault::Retry { after: None },
+            Self::SessionLost | Self::NoAnswer => Fault::Retry { after: None },
             Self::Database(_)
             | Self::Migrate(_)
             | Self::MigrationsBusy { .. }
@@ -86,6 +89,7 @@ impl StoreError {
             | Self::MigrationsBusy { .. }
             | Self::OtherPrefix { .. }
             | Self::SessionLost
+            | Self::NoAnswer
             | Self::Url => false,
         }
     }
@@ -99,6 +103,7 @@ impl StoreError {
             | Self::MigrationsBusy { .. }
             | Self::OtherPrefix { .. }
             | Self::SessionLost
+            | Self::NoAnswer
             | Self::Damaged { .. }
             | Self::Url => false,
         }

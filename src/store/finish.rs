@@ -117,6 +117,9 @@ async fn already_finished(
         r#"
         SELECT finished_at AS "finished_at!", reply_to, correlation_id FROM chat.jobs
         WHERE id = $1 AND attempt = $2 AND worker_id = $3 AND finished_at IS NOT NULL
+          AND EXISTS (
+              -- Not if it was taken away, and ended by somebody else.
+              SELECT FROM chat.attempts AS a WHERE a.job_id = $1 AND a.attempt = $2 AND a.outcome = jobs.status::text)
         "#,
         run.job_id.0,
         run.attempt,
@@ -134,14 +137,14 @@ async fn already_finished(
 }
 
 /// Marks the first turn that waits for its predecessors queued, if all of them have ended. The
-/// mark falls due again in a minute, so that a lost wake-up is sent again.
+/// mark falls due again soon, so that a lost wake-up is sent again.
 pub(super) async fn queue_next_turn(
     connection: &mut sqlx::PgConnection,
     conversation: Uuid,
 ) -> Result<Option<Next>, StoreError> {
     let row = sqlx::query!(
         r#"
-        UPDATE chat.jobs SET status = 'queued', wait_reason = NULL, due_at = now() + interval '1 min', wake_ups = 0
+        UPDATE chat.jobs SET status = 'queued', wait_reason = NULL, due_at = now() + interval '10 s', wake_ups = 0
         WHERE id = (
             SELECT id FROM chat.jobs WHERE conversation_id = $1 AND turn IS NOT NULL AND finished_at IS NULL
             ORDER BY turn LIMIT 1

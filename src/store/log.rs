@@ -7,7 +7,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::StoreError;
-use crate::chat::{Answer, OutcomeStatus, Stop, ToolCall, ToolOutcome, Usage};
+use crate::chat::{Answer, Message, OutcomeStatus, Stop, ToolCall, ToolOutcome, Usage};
 use crate::conversation::{Entry, PastRound, PastTurn};
 use crate::escape::{disarm, disarm_text};
 use crate::ids::{ConversationId, JobId};
@@ -80,12 +80,24 @@ pub(super) async fn load_history(
                 answer: round.answer,
                 outcomes: round.calls.into_iter().map(|call| call.outcome).collect(),
             });
-        turns.push(PastTurn {
-            messages: parse_request(&job.request, JobId(job.id))?.messages,
-            rounds: past.collect(),
-        });
+        // A request of another version of the worker: what was said in it is what matters.
+        match serde_json::from_str::<Said>(&job.request) {
+            Ok(said) => turns.push(PastTurn {
+                messages: said.messages,
+                rounds: past.collect(),
+            }),
+            Err(error) => {
+                tracing::warn!(job.id = %job.id, %error, "an earlier turn cannot be read and is left out");
+            }
+        }
     }
     Ok(turns)
+}
+
+/// What a stored request says, whatever else stands in it.
+#[derive(serde::Deserialize)]
+struct Said {
+    messages: Vec<Arc<Message>>,
 }
 
 struct StoredRound {

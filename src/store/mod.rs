@@ -14,6 +14,7 @@ mod claim_locked;
 mod claim_rules;
 mod close;
 mod dead_letters;
+mod doubt;
 mod enqueue;
 mod error;
 mod finish;
@@ -29,17 +30,22 @@ mod workers;
 
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use futures_util::future::BoxFuture;
+use sqlx::pool::PoolConnectionMetadata;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Postgres, Transaction};
 
 use crate::config::StoreConfig;
 use crate::crash::{self, Act};
+use doubt::Doubt;
 
 pub use backlog::Unfinished;
 pub use buried::{BuriedCount, BuriedFilter, BuriedHead, BuriedLetter, BuriedPlace};
 pub use cancel::Cancelled;
 pub use claim::{Claimant, Claimed, ClaimedJob, NewJob, Wants};
-pub use claim_rules::{Closing, Decision, Facts, JobFacts, Owner, Standing, TakeOver, decide};
+pub use claim_rules::{
+    Closing, Decision, Facts, JobFacts, Owner, Standing, TakeOver, decide, is_suspect,
+};
 pub use close::{Closed, cancelled};
 pub use dead_letters::DeadLetter;
 pub use enqueue::{Enqueued, Progress};
@@ -61,6 +67,7 @@ pub struct Store {
     pool: PgPool,
     /// For sessions that must not go through a transaction pooler.
     direct: PgConnectOptions,
+    doubt: Doubt,
 }
 
 impl Store {
@@ -71,22 +78,33 @@ impl Store {
     pub async fn connect(config: &StoreConfig) -> Result<Self, StoreError> {
         let pooled = options(config.url.expose())?;
         let direct = options(config.direct_url.expose())?;
+        let doubt = Doubt::default();
         let pool = PgPoolOptions::new()
             .max_connections(config.connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             // A ping before each use would be a round trip a statement; a dead connection shows
             // itself in the statement, which is then repeated.
             .test_before_acquire(false)
+            .before_acquire(looking(&doubt))
+            .after_release(looking(&doubt))
             .connect_with(pooled)
             .await?;
-        Ok(Self { pool, direct })
+        Ok(Self {
+            pool,
+            direct,
+            doubt,
+        })
     }
 
     /// A store over a pool that a test made.
     #[must_use]
     pub fn over(pool: PgPool) -> Self {
         let direct = pool.connect_options().as_ref().clone();
-        Self { pool, direct }
+        Self {
+            pool,
+            direct,
+            doubt: Doubt::default(),
+        }
     }
 
     /// A transaction of more than one statement. A process that is stopped in the middle of it
@@ -106,6 +124,14 @@ impl Store {
             .await?)
     }
 
+    /// What a statement comes to that was given up since nobody answered. Other connections are
+    /// looked at for a while then.
+    #[must_use]
+    pub fn unanswered(&self) -> StoreError {
+        self.doubt.raise();
+        StoreError::NoAnswer
+    }
+
     /// Closes every connection.
     pub async fn close(&self) {
         self.pool.close().await;
@@ -118,6 +144,21 @@ async fn commit(tx: Transaction<'_, Postgres>, act: Act) -> Result<(), StoreErro
     tx.commit().await?;
     crash::after(act);
     Ok(())
+}
+
+/// What the pool asks of a connection.
+fn looking(
+    doubt: &Doubt,
+) -> impl Fn(&mut PgConnection, PoolConnectionMetadata) -> BoxFuture<'_, Result<bool, sqlx::Error>>
++ Send
++ Sync
++ 'static
++ use<> {
+    let doubt = doubt.clone();
+    move |connection, _| {
+        let doubt = doubt.clone();
+        Box::pin(async move { doubt.look(connection).await })
+    }
 }
 
 fn options(url: &str) -> Result<PgConnectOptions, StoreError> {

@@ -20,11 +20,15 @@ pub struct StoredResult {
     pub correlation_id: Option<String>,
     /// The job's `traceparent`.
     pub traceparent: Option<String>,
+    /// Whether this goes to another inbox than the job's own: that it got there says nothing of the
+    /// job's own result.
+    pub is_copy: bool,
 }
 
 impl StoredResult {
     /// Sends this copy to the sender of a repeat.
     pub(super) fn answer_to(&mut self, reply_to: Option<&str>, correlation_id: Option<&str>) {
+        self.is_copy = self.reply_to.as_deref() != reply_to;
         self.reply_to = reply_to.map(str::to_owned);
         self.correlation_id = correlation_id.map(str::to_owned);
     }
@@ -95,6 +99,7 @@ impl StoredResult {
             reply_to: row.reply_to,
             correlation_id: row.correlation_id,
             traceparent: row.traceparent,
+            is_copy: false,
         })
     }
 }

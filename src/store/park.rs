@@ -26,7 +26,7 @@ impl Store {
                 FOR NO KEY UPDATE
             ), job AS (
                 UPDATE chat.jobs AS j SET status = 'waiting', wait_reason = 'retry', wake_ups = 0,
-                    due_at = now() + make_interval(secs => $4), failures = j.failures + 1
+                    due_at = now() + make_interval(secs => $4), failures = j.failures + 1, deaths = 0
                 FROM owned WHERE j.id = owned.id
             ), attempt AS (
                 UPDATE chat.attempts AS a SET ended_at = now(), outcome = 'parked', error_code = $5, error_message = $6
@@ -66,7 +66,7 @@ impl Store {
                 UPDATE chat.tool_calls AS c SET status = 'interrupted'
                 FROM owned WHERE c.job_id = owned.id AND c.status = 'started' AND c.finished_at IS NULL
             )
-            UPDATE chat.jobs AS j SET status = 'queued', wake_ups = 0, due_at = now() + interval '1 min'
+            UPDATE chat.jobs AS j SET status = 'queued', wake_ups = 0, due_at = now() + interval '5 s'
             FROM owned WHERE j.id = owned.id
             RETURNING j.id, j.priority
             "#,

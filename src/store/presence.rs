@@ -4,6 +4,7 @@ use sqlx::postgres::{PgListener, PgPoolOptions};
 use uuid::Uuid;
 
 use super::record::CalledOff;
+use super::workers::{Registration, enroll};
 use super::{Store, StoreError};
 use crate::ids::{JobId, WorkerId};
 
@@ -16,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// presence, and it hears what is called off.
 pub struct Session {
     listener: PgListener,
-    worker: WorkerId,
+    registration: Registration,
     holds_lock: bool,
 }
 
@@ -51,7 +52,7 @@ impl Store {
     ///
     /// # Errors
     /// The database cannot be reached.
-    pub async fn open_session(&self, worker: WorkerId) -> Result<Session, StoreError> {
+    pub async fn open_session(&self, registration: &Registration) -> Result<Session, StoreError> {
         // The pool of this one session makes no second connection: a session that was lost must
         // be noticed, not replaced.
         let pool = PgPoolOptions::new()
@@ -66,25 +67,11 @@ impl Store {
         listener.listen(CHANNEL).await?;
         let mut session = Session {
             listener,
-            worker,
+            registration: registration.clone(),
             holds_lock: false,
         };
         session.beat().await?;
         Ok(session)
-    }
-
-    /// Says that the worker is alive, while it has no session of its own.
-    ///
-    /// # Errors
-    /// The database fails.
-    pub async fn beat(&self, worker: WorkerId) -> Result<(), StoreError> {
-        sqlx::query!(
-            "UPDATE chat.workers SET heartbeat_at = now() WHERE id = $1",
-            worker.0
-        )
-        .execute(&self.pool)
-        .await?;
-        Ok(())
     }
 }
 
@@ -98,18 +85,18 @@ impl Session {
             // An earlier session of ours that the server has not given up yet may still have it.
             self.holds_lock = sqlx::query_scalar!(
                 r#"SELECT pg_try_advisory_lock($1) AS "locked!""#,
-                presence_key(self.worker)
+                presence_key(self.registration.id)
             )
             .fetch_one(&mut self.listener)
             .await?;
         }
+        enroll(&mut self.listener, &self.registration).await?;
         let rows = sqlx::query!(
             r#"
-            WITH beat AS (UPDATE chat.workers SET heartbeat_at = now() WHERE id = $1)
             SELECT id, attempt, cancel_requested_at IS NOT NULL AS "called_off!", cancel_reason
             FROM chat.jobs WHERE worker_id = $1 AND status = 'running'
             "#,
-            self.worker.0
+            self.registration.id.0
         )
         .fetch_all(&mut self.listener)
         .await?;

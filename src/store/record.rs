@@ -218,6 +218,7 @@ pub(super) async fn record(
             UPDATE chat.jobs AS j
             SET failures = CASE WHEN $14::integer IS NULL AND cardinality($7::int[]) = 0 THEN j.failures ELSE 0 END
                     + coalesce($33::text = 'failed', false)::integer,
+                deaths = 0,
                 status = CASE WHEN owned.ends THEN $33::text::chat.job_status ELSE j.status END,
                 finish_reason = $34, reply = $35, refusal = $36, warnings = coalesce($37, j.warnings),
                 error_code = $38, error_message = $39, model = coalesce($40, j.model),

@@ -37,7 +37,7 @@ impl Store {
         crash::before(Act::TakeOver);
         let rows = sqlx::query!(
             r#"
-            WITH owner AS (
+            WITH owner AS MATERIALIZED (
                 SELECT DISTINCT worker_id FROM chat.jobs WHERE status = 'running'
             ), dead AS MATERIALIZED (
                 SELECT o.worker_id, w.stopped_at IS NULL AS died
@@ -50,8 +50,8 @@ impl Store {
                 UPDATE chat.attempts AS a SET ended_at = now(), outcome = 'taken_over'
                 FROM lost WHERE a.job_id = lost.id AND a.attempt = lost.attempt
             )
-            UPDATE chat.jobs AS j SET status = 'queued', failures = j.failures + lost.died::integer, wake_ups = 0,
-                due_at = now() + interval '1 min'
+            UPDATE chat.jobs AS j SET status = 'queued', failures = j.failures + lost.died::integer,
+                deaths = j.deaths + lost.died::integer, wake_ups = 0, due_at = now() + interval '5 s'
             FROM lost WHERE j.id = lost.id
             RETURNING j.id, j.priority
             "#,
@@ -76,6 +76,9 @@ impl Store {
     pub async fn next_moment(&self) -> Result<Option<Duration>, StoreError> {
         let seconds = sqlx::query_scalar!(
             r#"
+            WITH owner AS MATERIALIZED (
+                SELECT DISTINCT worker_id FROM chat.jobs WHERE status = 'running'
+            )
             SELECT extract(epoch FROM least(
                 (SELECT min(due_at) FROM chat.jobs
                  WHERE status IN ('waiting', 'queued') AND due_at > now() AND due_at < now() + interval '1 s'),
@@ -83,8 +86,7 @@ impl Store {
                  WHERE finished_at IS NULL AND status IN ('waiting', 'queued')
                    AND deadline > now() AND deadline < now() + interval '1 s'),
                 (SELECT min(w.heartbeat_at) + interval '4 s'
-                 FROM (SELECT DISTINCT worker_id FROM chat.jobs WHERE status = 'running') AS o
-                 JOIN chat.workers AS w ON w.id = o.worker_id
+                 FROM owner AS o JOIN chat.workers AS w ON w.id = o.worker_id
                  WHERE w.heartbeat_at > now() - interval '4 s' AND w.heartbeat_at < now() - interval '3 s'
                    AND NOT chat.is_present(o.worker_id))
             ) - now())::double precision AS seconds
@@ -151,9 +153,11 @@ impl Store {
             r#"
             WITH stranded AS (
                 SELECT j.id FROM chat.jobs AS j
-                WHERE j.status = 'waiting' AND j.wait_reason = 'turn' AND NOT EXISTS (
-                    SELECT FROM chat.jobs AS e
-                    WHERE e.conversation_id = j.conversation_id AND e.turn < j.turn AND e.finished_at IS NULL)
+                WHERE j.status = 'waiting' AND j.wait_reason = 'turn' AND j.id = (
+                    -- A look at an index for each, whatever the planner believes of their number.
+                    SELECT e.id FROM chat.jobs AS e
+                    WHERE e.conversation_id = j.conversation_id AND e.turn IS NOT NULL AND e.finished_at IS NULL
+                    ORDER BY e.turn LIMIT 1)
                 LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED
             )
             UPDATE chat.jobs AS j SET status = 'queued', wait_reason = NULL, wake_ups = 0, due_at = now() + interval '1 min'
@@ -239,11 +243,13 @@ impl Store {
             r#"
             WITH old AS (
                 DELETE FROM chat.cancel_requests WHERE requested_at < now() - interval '24 h'
+            ), met AS (
+                SELECT j.id, c.reason FROM chat.cancel_requests AS c JOIN chat.jobs AS j ON j.id = c.job_id
+                WHERE j.finished_at IS NULL AND j.cancel_requested_at IS NULL AND c.user_id IN ('', j.user_id)
+                FOR NO KEY UPDATE OF j SKIP LOCKED
             ), applied AS (
-                UPDATE chat.jobs AS j SET cancel_requested_at = now(), cancel_reason = c.reason
-                FROM chat.cancel_requests AS c
-                WHERE j.id = c.job_id AND j.finished_at IS NULL AND j.cancel_requested_at IS NULL
-                  AND c.user_id IN ('', j.user_id) AND c.requested_at > now() - interval '24 h'
+                UPDATE chat.jobs AS j SET cancel_requested_at = now(), cancel_reason = met.reason
+                FROM met WHERE j.id = met.id
                 RETURNING j.id
             )
             SELECT pg_notify('chat_worker', 'cancel ' || id) FROM applied

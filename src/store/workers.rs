@@ -1,3 +1,5 @@
+use sqlx::PgExecutor;
+
 use super::{Store, StoreError};
 use crate::ids::WorkerId;
 
@@ -13,23 +15,12 @@ pub struct Registration {
 }
 
 impl Store {
-    /// Writes a worker's row.
+    /// Writes a worker's row, or says in it that the worker is alive.
     ///
     /// # Errors
     /// The database fails.
     pub async fn register(&self, worker: &Registration) -> Result<(), StoreError> {
-        sqlx::query!(
-            "INSERT INTO chat.workers (id, host, pid, version, concurrency, presence) VALUES ($1, $2, $3, $4, $5, $6)",
-            worker.id.0,
-            worker.host,
-            super::record::number(std::process::id()),
-            env!("CARGO_PKG_VERSION"),
-            super::record::number(worker.concurrency),
-            super::presence::presence_key(worker.id)
-        )
-        .execute(&self.pool)
-        .await?;
-        Ok(())
+        enroll(&self.pool, worker).await
     }
 
     /// Says that a worker has stopped in good order.
@@ -45,4 +36,26 @@ impl Store {
         .await?;
         Ok(())
     }
+}
+
+/// Says that a worker is alive; its row is written anew should somebody have deleted it.
+pub(super) async fn enroll(
+    connection: impl PgExecutor<'_>,
+    worker: &Registration,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        INSERT INTO chat.workers (id, host, pid, version, concurrency, presence) VALUES ($1, $2, $3, $4, $5, $6)
+        ON CONFLICT (id) DO UPDATE SET heartbeat_at = now()
+        "#,
+        worker.id.0,
+        worker.host,
+        super::record::number(std::process::id()),
+        env!("CARGO_PKG_VERSION"),
+        super::record::number(worker.concurrency),
+        super::presence::presence_key(worker.id)
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }

@@ -57,7 +57,11 @@ impl Worker {
                 user_id,
             } => {
                 let (why, user) = (reason.as_deref(), user_id.as_deref());
-                let done = insisting!("cancel", self.0.store.request_cancel(job_id, why, user))?;
+                let done = insisting!(
+                    "cancel",
+                    self.0.store,
+                    self.0.store.request_cancel(job_id, why, user)
+                )?;
                 tracing::info!(job.id = %job_id, outcome = ?done, "a job is called off");
                 Ok(match done {
                     Cancelled::Requested | Cancelled::Finished | Cancelled::Kept => Ok(()),

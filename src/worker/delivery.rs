@@ -129,7 +129,7 @@ impl Worker {
         let turn = self.0.in_hand.turn(id).await;
         let gaps = self.0.pulse.gaps();
         let claimant = self.claimant(id, wants);
-        let claimed = insisting!("claim", self.0.store.claim(&new, claimant))?;
+        let claimed = insisting!("claim", self.0.store, self.0.store.claim(&new, claimant))?;
         let refusal = match &claimed {
             Claimed::Conflict => (
                 ErrorCode::JobIdConflict,
@@ -163,6 +163,7 @@ impl Worker {
             worker: self.0.id,
             in_hand: self.0.in_hand.has(job),
             may_judge: self.0.judgement.may_judge(),
+            takes_suspects: !self.0.in_hand.has_suspect(),
             default_model: &self.model().default_model,
             wants,
             max_attempts: self.0.config.jobs.max_attempts,
@@ -181,7 +182,11 @@ impl Worker {
         let _turn = self.0.in_hand.turn(job).await;
         let gaps = self.0.pulse.gaps();
         let claimant = self.claimant(job, wants);
-        let claimed = insisting!("claim", self.0.store.claim_known(job, claimant))?;
+        let claimed = insisting!(
+            "claim",
+            self.0.store,
+            self.0.store.claim_known(job, claimant)
+        )?;
         // A wake-up is never answered.
         Ok(match claimed {
             None | Some(Claimed::Finished(_)) => Taken::Settled,
@@ -193,7 +198,7 @@ impl Worker {
         match claimed {
             Claimed::Run(job) => {
                 counting::claimed(&job);
-                let held = self.0.in_hand.hold(job.run.job_id, gaps);
+                let held = self.0.in_hand.hold(job.run.job_id, gaps, job.is_suspect);
                 Taken::Run(job, held)
             }
             Claimed::Closed(closed) => Taken::Closed(closed),

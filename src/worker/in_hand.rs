@@ -1,7 +1,8 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::OwnedMutexGuard;
 
@@ -11,7 +12,13 @@ use crate::runner::{Halt, Leash};
 /// Claims of one job by this process take turns; those of different jobs rarely meet.
 const STRIPES: usize = 512;
 
-type Jobs = Arc<Mutex<HashMap<JobId, Leash>>>;
+type Jobs = Arc<Mutex<HashMap<JobId, Entry>>>;
+
+struct Entry {
+    leash: Leash,
+    since: Instant,
+    is_suspect: bool,
+}
 
 /// The jobs that this process has in hand.
 #[derive(Clone)]
@@ -72,11 +79,16 @@ impl InHand {
         self.lock().len()
     }
 
-    pub(super) fn hold(&self, job: JobId, gaps: u64) -> Held {
+    pub(super) fn hold(&self, job: JobId, gaps: u64, is_suspect: bool) -> Held {
         let leash = Leash::default();
-        if let Some(earlier) = self.lock().insert(job, leash.clone()) {
+        let entry = Entry {
+            leash: leash.clone(),
+            since: Instant::now(),
+            is_suspect,
+        };
+        if let Some(earlier) = self.lock().insert(job, entry) {
             // Somebody else had the job meanwhile, so that the earlier run cannot write any more.
-            earlier.pull(Halt::GiveBack);
+            earlier.leash.pull(Halt::GiveBack);
         }
         if self.is_over.load(Ordering::Acquire) {
             leash.pull(Halt::GiveBack);
@@ -91,7 +103,7 @@ impl InHand {
 
     /// Stops the run of a job, if it is in hand.
     pub(super) fn pull(&self, job: JobId, why: Halt) {
-        let leash = self.lock().get(&job).cloned();
+        let leash = self.lock().get(&job).map(|entry| entry.leash.clone());
         if let Some(leash) = leash {
             leash.pull(why);
         }
@@ -100,12 +112,27 @@ impl InHand {
     /// Has every run give its job back, and every run that begins from now on.
     pub(super) fn give_back_all(&self) {
         self.is_over.store(true, Ordering::Release);
-        for leash in self.lock().values() {
-            leash.pull(Halt::GiveBack);
+        for entry in self.lock().values() {
+            entry.leash.pull(Halt::GiveBack);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<JobId, Leash>> {
+    /// Stops runs, in hand since before `when`, that the database does not count among `ours` any
+    /// more: what they still do is for nothing.
+    pub(super) fn let_go_of_others(&self, ours: &HashSet<JobId>, when: Instant) {
+        for (job, entry) in &*self.lock() {
+            if entry.since < when && !ours.contains(job) {
+                entry.leash.pull(Halt::GiveBack);
+            }
+        }
+    }
+
+    /// Whether a job is in hand that may be what its last workers died of.
+    pub(super) fn has_suspect(&self) -> bool {
+        self.lock().values().any(|entry| entry.is_suspect)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<JobId, Entry>> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -114,7 +141,7 @@ impl Drop for Held {
     fn drop(&mut self) {
         let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         // A later run of the same job is not this one's to let go.
-        if jobs.get(&self.job) == Some(&self.leash) {
+        if jobs.get(&self.job).map(|entry| &entry.leash) == Some(&self.leash) {
             jobs.remove(&self.job);
         }
     }

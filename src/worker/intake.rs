@@ -86,11 +86,11 @@ impl Worker {
         }
     }
 
-    /// Waits until every run has ended; those that have not shortly before `patience` is over give
+    /// Waits until every run has ended; those that have not shortly before `end` give
     /// their jobs back to others, with nothing counted as a failure. What is published on the side,
     /// such as the wake-ups of those jobs, gets out first.
-    pub async fn drain(&self, runs: &TaskTracker, patience: Duration, abandon: &CancellationToken) {
-        let end = Instant::now() + patience;
+    pub async fn drain(&self, runs: &TaskTracker, end: Instant, abandon: &CancellationToken) {
+        let patience = end.saturating_duration_since(Instant::now());
         let giving_back = GIVING_BACK.min(patience / 3);
         runs.close();
         self.0.loops.intake.over();
@@ -100,7 +100,8 @@ impl Worker {
                 "jobs are still running; others go on with them"
             );
             self.0.in_hand.give_back_all();
-            if timeout_at(end, runs.wait()).await.is_err() {
+            let last = end.max(Instant::now() + LAST_MOMENT);
+            if timeout_at(last, runs.wait()).await.is_err() {
                 tracing::warn!(
                     jobs = runs.len(),
                     "some jobs are left as their last entries are"

@@ -62,7 +62,7 @@ async fn write(
             }
         }
         if !jobs.is_empty() {
-            if let Err(error) = insisting!("marks", store.mark_published(&jobs)) {
+            if let Err(error) = insisting!("marks", store, store.mark_published(&jobs)) {
                 tracing::error!(%error, "published results could not be marked");
             }
             jobs.clear();

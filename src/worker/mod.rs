@@ -71,6 +71,7 @@ pub struct Worker(Arc<Inner>);
 
 struct Inner {
     id: WorkerId,
+    registration: Registration,
     config: Config,
     servers: Vec<String>,
     broker: Broker,
@@ -114,6 +115,7 @@ impl Worker {
         let loops = Loops::default();
         Ok(Self(Arc::new(Inner {
             id,
+            registration,
             servers: parts
                 .config
                 .tools

@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -17,12 +18,13 @@ const BEAT: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The pause before a lost session is made anew.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How long signing off may take.
+const LEAVE: Duration = Duration::from_secs(1);
+/// The next heartbeat after something was called off that is not in hand.
+const SOON: Duration = Duration::from_millis(300);
 /// How long a worker that lost its session takes nobody for dead: a database that came back has
 /// lost everybody's.
 const TRUCE: Duration = Duration::from_secs(15);
-
-/// So many results that wait to be published hold jobs back.
-const MOST_UNPUBLISHED: u32 = 5_000;
 
 /// What this worker's own session allows it. A clone is the same.
 #[derive(Clone, Default)]
@@ -73,34 +75,55 @@ impl Presence {
 
     /// Keeps a session until `stop`, then signs off.
     pub(super) async fn keep(mut self, stop: CancellationToken) {
-        while !stop.is_cancelled() {
-            self.worker.0.loops.heartbeat.turned();
-            let id = self.worker.0.id;
-            match timeout(PATIENCE, self.worker.0.store.open_session(id)).await {
-                Ok(Ok(session)) => {
-                    self.worker.0.pulse.stored(Instant::now());
-                    if let Some(Err(error)) = stop.run_until_cancelled(self.live(session)).await {
-                        tracing::warn!(%error, "the session with the database is lost; making another");
-                    }
-                }
-                Ok(Err(error)) => {
-                    tracing::warn!(%error, "there is no session of its own with the database");
-                }
-                Err(_elapsed) => tracing::warn!("a session with the database takes too long"),
+        while let Some(session) = stop.run_until_cancelled(self.open()).await {
+            self.worker.0.pulse.stored(Instant::now());
+            if let Some(Err(error)) = stop.run_until_cancelled(self.live(session)).await {
+                tracing::warn!(%error, "the session with the database is lost; making another");
             }
             self.worker.0.judgement.set(false, false);
             self.truce_until = Some(Instant::now() + TRUCE);
-            if stop.is_cancelled() {
-                break;
-            }
-            self.beat_without_session().await;
-            stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
         }
         let worker = &self.worker.0;
-        match timeout(PATIENCE, worker.store.sign_off(worker.id)).await {
+        match timeout(LEAVE, worker.store.sign_off(worker.id)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "the worker could not sign off"),
             Err(_elapsed) => tracing::warn!("the worker could not sign off in time"),
+        }
+    }
+
+    /// Opens a session, and says over the pool that the worker is alive as long as that takes: the pool
+    /// may reach the database where a session of its own does not.
+    async fn open(&mut self) -> Session {
+        let worker = Arc::clone(&self.worker.0);
+        let opening = async {
+            loop {
+                match timeout(PATIENCE, worker.store.open_session(&worker.registration)).await {
+                    Ok(Ok(session)) => return session,
+                    Ok(Err(error)) => {
+                        tracing::warn!(%error, "there is no session of its own with the database");
+                    }
+                    Err(_elapsed) => tracing::warn!("a session with the database takes too long"),
+                }
+                self.truce_until = Some(Instant::now() + TRUCE);
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        let mut opening = pin!(opening);
+        let mut ticks = interval(BEAT);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks.reset();
+        loop {
+            worker.loops.heartbeat.turned();
+            tokio::select! {
+                session = &mut opening => return session,
+                _ = ticks.tick() => {
+                    let sent = Instant::now();
+                    let beating = timeout(BEAT, worker.store.register(&worker.registration));
+                    if let Ok(Ok(())) = beating.await {
+                        worker.pulse.stored(sent);
+                    }
+                }
+            }
         }
     }
 
@@ -120,42 +143,28 @@ impl Presence {
                     };
                     let jobs = jobs?;
                     self.worker.0.pulse.stored(sent);
-                    self.compare(jobs);
-                    self.measure().await;
+                    self.compare(jobs, sent);
                 }
                 notice = session.next() => match notice? {
                     // The heartbeat brings the reason along.
                     Notice::CalledOff(job) if self.worker.0.in_hand.has(job) => ticks.reset_immediately(),
-                    Notice::CalledOff(_) | Notice::Due => self.worker.0.sweep_now.notify_one(),
+                    Notice::CalledOff(_) => {
+                        self.worker.0.sweep_now.notify_one();
+                        // A claim of it may be under way here.
+                        ticks.reset_after(SOON);
+                    }
+                    Notice::Due => self.worker.0.sweep_now.notify_one(),
                 },
             }
         }
     }
 
-    /// The pool may reach the database where a session of its own does not.
-    async fn beat_without_session(&self) {
-        let worker = &self.worker.0;
-        let sent = Instant::now();
-        if let Ok(Ok(())) = timeout(PATIENCE, worker.store.beat(worker.id)).await {
-            worker.pulse.stored(sent);
-        }
-    }
-
-    /// Looks how many results wait to be published.
-    async fn measure(&self) {
-        let worker = &self.worker.0;
-        let counted = timeout(PATIENCE, worker.store.count_unpublished(MOST_UNPUBLISHED));
-        if let Ok(Ok(count)) = counted.await {
-            let is_clogged = count >= MOST_UNPUBLISHED;
-            if worker.is_clogged.swap(is_clogged, Ordering::Relaxed) != is_clogged {
-                tracing::warn!(is_clogged, "jobs are taken in only while results get out");
-            }
-        }
-    }
-
     /// Compares what the database says that this worker runs with what it has in hand. A run that
-    /// is missing at two heartbeats got lost, and its job is claimed again.
-    fn compare(&mut self, jobs: Vec<OwnJob>) {
+    /// is missing at two heartbeats got lost, and its job is claimed again. A run whose job is
+    /// another's by now is stopped.
+    fn compare(&mut self, jobs: Vec<OwnJob>, sent: Instant) {
+        let ours = jobs.iter().map(|job| job.id).collect();
+        self.worker.0.in_hand.let_go_of_others(&ours, sent);
         let mut strangers = HashMap::new();
         for job in jobs {
             if let Some(called_off) = job.called_off {

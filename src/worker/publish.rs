@@ -40,7 +40,9 @@ impl Worker {
         match tokio::time::timeout(LEASE, self.deliver(stored, Kind::OfJob)).await {
             Ok(Ok(())) => {
                 crash::after(Act::PublishResult);
-                self.0.marks.confirmed(job).await;
+                if !stored.is_copy {
+                    self.0.marks.confirmed(job).await;
+                }
             }
             Ok(Err(error)) => {
                 tracing::error!(job.id = %job, %error, "a result is stored and not published");

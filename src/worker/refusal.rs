@@ -74,7 +74,7 @@ impl Worker {
             body: &original.body,
             properties: &properties,
         };
-        insisting!("dead_letter", self.0.store.bury(&letter))?;
+        insisting!("dead_letter", self.0.store, self.0.store.bury(&letter))?;
         meter::refused(failure.code.as_str());
         let copy = outgoing::dead_letter(self.0.broker.names(), original, failure, 0, self.0.id);
         self.errand(Act::PublishDeadLetter, copy);
@@ -116,6 +116,7 @@ impl Worker {
             reply_to: armoured(&properties.reply_to),
             correlation_id: armoured(&properties.correlation_id),
             traceparent: properties.traceparent().map(str::to_owned),
+            is_copy: false,
         }
     }
 }

@@ -82,7 +82,7 @@ impl Worker {
         traceparent: Option<String>,
     ) -> Result<(), StoreError> {
         // As they are now: an entry that the run has stored takes back what was counted before.
-        let Some(failures) = insisting!("failures", self.0.store.failures(&run))? else {
+        let Some(failures) = insisting!("owner", self.0.store, self.0.store.failures(&run))? else {
             meter::attempt(Attempt::Fenced);
             tracing::info!(job.id = %run.job_id, "another worker has this job now");
             return Ok(());
@@ -97,7 +97,11 @@ impl Worker {
         let fault = Fault::Retry { after: None };
         match settle(fault, failures, most, fastrand::f64()) {
             Settlement::Park { wait } => {
-                let parked = insisting!("park", self.0.store.park(&run, wait, &failure))?;
+                let parked = insisting!(
+                    "park",
+                    self.0.store,
+                    self.0.store.park(&run, wait, &failure)
+                )?;
                 if parked == Written::Fenced {
                     tracing::info!(job.id = %run.job_id, "another worker has this job now");
                     meter::attempt(Attempt::Fenced);
@@ -115,7 +119,11 @@ impl Worker {
 
     /// Ends a claimed job without running it.
     async fn end(&self, run: crate::store::Run, failure: Failure) -> Run {
-        match insisting!("close", self.0.store.close_run(&run, failure.clone())) {
+        match insisting!(
+            "close",
+            self.0.store,
+            self.0.store.close_run(&run, failure.clone())
+        ) {
             Ok(Some(closed)) => {
                 meter::attempt(counting::attempt_of(closed.result.result.status));
                 Box::pin(self.closed(closed)).await;
@@ -160,7 +168,7 @@ impl Worker {
     /// The job that a row holds.
     fn stored_job(&self, claimed: &ClaimedJob) -> Result<Job, Unfit> {
         let request = claimed.request.as_deref().unwrap_or_default();
-        let is_first = claimed.run.attempt == 1;
+        let is_first = claimed.entries.is_empty();
         let job = parse_request(request, claimed.run.job_id).map_err(|error| {
             tracing::error!(%error, "a stored job cannot be read");
             if is_first {

@@ -1,3 +1,4 @@
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
@@ -18,6 +19,8 @@ const TICK: Duration = Duration::from_secs(1);
 const RARELY: Duration = Duration::from_secs(5);
 /// Rows that one statement of a sweep takes.
 const BATCH: u32 = 200;
+/// So many results that wait to be published hold jobs back.
+const MOST_UNPUBLISHED: u32 = 5_000;
 /// A sweep that takes longer is given up; the next one goes on where it stopped.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Wake-ups and results that are under way at once.
@@ -31,6 +34,7 @@ const MARGIN: Duration = Duration::from_millis(20);
 pub(super) struct Sweep {
     worker: Worker,
     rare: Instant,
+    closings: TaskTracker,
     results: TaskTracker,
 }
 
@@ -39,6 +43,7 @@ impl Sweep {
         Self {
             worker,
             rare: Instant::now(),
+            closings: TaskTracker::new(),
             results: TaskTracker::new(),
         }
     }
@@ -57,7 +62,11 @@ impl Sweep {
             if stop.run_until_cancelled(told).await.is_none() {
                 return;
             }
-            wait = match timeout(PATIENCE, self.step()).await {
+            let stepping = stop.run_until_cancelled(timeout(PATIENCE, self.step()));
+            let Some(stepped) = stepping.await else {
+                return;
+            };
+            wait = match stepped {
                 Ok(Ok(next)) => next,
                 Ok(Err(error)) => {
                     meter::sweeping(false);
@@ -74,8 +83,20 @@ impl Sweep {
         }
     }
 
+    /// Looks how many results wait to be published.
+    async fn measure(&self) -> Result<(), StoreError> {
+        let worker = &self.worker.0;
+        let is_clogged =
+            worker.store.count_unpublished(MOST_UNPUBLISHED).await? >= MOST_UNPUBLISHED;
+        if worker.is_clogged.swap(is_clogged, Ordering::Relaxed) != is_clogged {
+            tracing::warn!(is_clogged, "jobs are taken in only while results get out");
+        }
+        Ok(())
+    }
+
     /// One sweep; how long until the next.
     async fn step(&mut self) -> Result<Duration, StoreError> {
+        self.measure().await?;
         let worker = &self.worker.0;
         let store = &worker.store;
         let is_sweeper = store.stand_for_sweeper(worker.id).await?;
@@ -117,11 +138,11 @@ impl Sweep {
     /// Publishes the wake-ups of jobs that are marked.
     async fn wake(&self, jobs: Vec<Next>) -> Result<(), StoreError> {
         let waking: Vec<_> = jobs.into_iter().map(|next| self.wake_one(next)).collect();
-        let lost: Vec<_> = stream::iter(waking)
+        let woken: Vec<_> = stream::iter(waking)
             .buffer_unordered(AT_ONCE)
-            .filter_map(async |lost| lost)
             .collect()
             .await;
+        let lost: Vec<_> = woken.into_iter().flatten().collect();
         if lost.is_empty() {
             return Ok(());
         }
@@ -150,10 +171,17 @@ impl Sweep {
     async fn close_over(&self) -> Result<(), StoreError> {
         let store = &self.worker.0.store;
         for job in store.find_over(BATCH).await? {
-            if let Some(closed) = store.close_over(job).await? {
-                let worker = self.worker.clone();
-                self.results
-                    .spawn(async move { worker.closed(closed).await });
+            match store.close_over(job).await {
+                Ok(Some(closed)) => {
+                    let worker = self.worker.clone();
+                    self.closings
+                        .spawn(async move { worker.closed(closed).await });
+                }
+                Ok(None) => {}
+                // The others need not wait for it.
+                Err(error) => {
+                    tracing::warn!(job.id = %job, %error, "a job that is over cannot be ended yet");
+                }
             }
         }
         Ok(())
