@@ -229,6 +229,12 @@ impl Conversation {
             .collect()
     }
 
+    /// Whether a run that died has left calls behind that nobody has dealt with yet.
+    #[must_use]
+    pub fn has_interrupted_calls(&self) -> bool {
+        self.pending_calls().iter().any(|call| call.interrupted)
+    }
+
     /// How many answers there are.
     #[must_use]
     pub fn iterations(&self) -> u32 {

@@ -219,6 +219,20 @@ fn what_stops_the_model_decides_how_the_job_ends() {
 }
 
 #[test]
+fn calls_that_a_dead_run_began_are_open_until_they_return() {
+    let mut log = vec![Entry::Answered(answer(None, 2)), returned(1)];
+    let open = |log: &[Entry]| {
+        let resumed = Conversation::resume(limits(), log.to_vec()).unwrap();
+        resumed.has_interrupted_calls()
+    };
+    assert!(!open(&log));
+    log.push(Entry::Interrupted { position: 2 });
+    assert!(open(&log));
+    log.push(returned(2));
+    assert!(!open(&log));
+}
+
+#[test]
 fn entries_that_cannot_follow_are_refused() {
     let resume = |entries: Vec<Entry>| Conversation::resume(limits(), entries).map(|_| ());
     let illegal = |position| Err(IllegalEntry::Outcome { position });
@@ -246,31 +260,56 @@ fn entries_that_cannot_follow_are_refused() {
     assert_eq!(resume(twice), Err(IllegalEntry::Answer));
 }
 
+/// What a run finds that goes on from `log` as the one before it left it: the calls that were under
+/// way are marked.
+fn step_after_a_death(limits: Limits, log: &[Entry], live: &Step) -> (Step, Step) {
+    let mut log = log.to_vec();
+    let mut expected = live.clone();
+    if let Step::CallTools(calls) = &mut expected {
+        for call in calls {
+            call.interrupted = true;
+            let position = call.position;
+            log.push(Entry::Interrupted { position });
+        }
+    }
+    (step(limits, log), expected)
+}
+
 proptest! {
     /// Law 1: from every prefix of every log, resuming asks for the same next step as the live run did.
     #[test]
-    fn a_resumed_conversation_goes_on_as_the_live_one(rounds in proptest::collection::vec(0_usize..4, 0..6), most in 1_u32..5) {
-        let limits = Limits { max_iterations: most, ..limits() };
+    fn a_resumed_conversation_goes_on_as_the_live_one(
+        rounds in proptest::collection::vec(0_usize..4, 0..6),
+        most in 1_u32..5,
+        tool_calls in proptest::option::of(0_u64..8),
+        tokens in proptest::option::of(1_u64..50),
+    ) {
+        let limits = Limits { max_iterations: most, tool_calls, total_tokens: tokens, ..limits() };
         let mut live = Conversation::resume(limits, []).unwrap();
         let mut log = Vec::new();
         let mut wanted = rounds.into_iter();
+        // Entries of one step: the log may end between any two of them.
+        let mut coming = std::collections::VecDeque::new();
         loop {
             let step = live.next_step(now());
             let resumed = Conversation::resume(limits, log.clone()).unwrap();
             prop_assert_eq!(&resumed.next_step(now()), &step);
             prop_assert_eq!(resumed.totals(), live.totals());
-            let entries = match step {
-                Step::Finish(_) => break,
-                Step::AskModel(_) => match wanted.next() {
-                    Some(calls) => vec![Entry::Answered(answer(Some("text"), calls))],
-                    None => break,
-                },
-                Step::CallTools(calls) => calls.iter().rev().map(|call| returned(call.position)).collect(),
-            };
-            for entry in entries {
-                log.push(entry.clone());
-                live = live.after(entry).unwrap();
+            let (found, expected) = step_after_a_death(limits, &log, &step);
+            prop_assert_eq!(found, expected);
+            if coming.is_empty() {
+                match step {
+                    Step::Finish(_) => break,
+                    Step::AskModel(_) => match wanted.next() {
+                        Some(calls) => coming.push_back(Entry::Answered(answer(Some("text"), calls))),
+                        None => break,
+                    },
+                    Step::CallTools(calls) => coming.extend(calls.iter().rev().map(|call| returned(call.position))),
+                }
             }
+            let entry: Entry = coming.pop_front().unwrap();
+            log.push(entry.clone());
+            live = live.after(entry).unwrap();
         }
         prop_assert!(live.iterations() <= most);
     }

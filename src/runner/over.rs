@@ -37,6 +37,15 @@ impl Runner {
         mut iteration: Option<&NewIteration<'_>>,
         mut outcome: Outcome,
     ) -> Result<Ran, StoreError> {
+        if progress.conversation.has_interrupted_calls() {
+            // The job ends without them, and its record says so.
+            let run = &job.claimed.run;
+            insisting!(
+                "interrupted_calls",
+                self.store,
+                self.store.interrupt_calls(run)
+            )?;
+        }
         loop {
             let model = progress
                 .conversation

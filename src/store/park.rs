@@ -103,6 +103,23 @@ impl Store {
         Ok(())
     }
 
+    /// Failures and deaths since the last stored entry of a run's job. None: somebody else owns the
+    /// job.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn failures(&self, run: &Run) -> Result<Option<u32>, StoreError> {
+        let failures = sqlx::query_scalar!(
+            "SELECT failures FROM chat.jobs WHERE id = $1 AND attempt = $2 AND worker_id = $3 AND status = 'running'",
+            run.job_id.0,
+            run.attempt,
+            run.worker.0
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(failures.map(|failures| u32::try_from(failures).unwrap_or_default()))
+    }
+
     /// Whether the run still owns its job.
     ///
     /// # Errors

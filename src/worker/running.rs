@@ -33,11 +33,11 @@ impl Worker {
         brought: Option<(Job, Original)>,
         held: Held,
     ) {
-        let (run, failures) = (claimed.run, claimed.failures);
+        let run = claimed.run;
         let traceparent = claimed.traceparent.clone();
         let running = Box::pin(self.run_once(claimed, brought, &held));
         if running.await == Run::BrokeOff {
-            let ended = Box::pin(self.broke_off(run, failures, traceparent)).await;
+            let ended = Box::pin(self.broke_off(run, traceparent)).await;
             if let Err(error) = ended {
                 tracing::error!(job.id = %run.job_id, %error, "a job that broke off cannot be settled");
             }
@@ -79,9 +79,14 @@ impl Worker {
     async fn broke_off(
         &self,
         run: crate::store::Run,
-        failures: u32,
         traceparent: Option<String>,
     ) -> Result<(), StoreError> {
+        // As they are now: an entry that the run has stored takes back what was counted before.
+        let Some(failures) = insisting!("owner", self.0.store, self.0.store.failures(&run))? else {
+            meter::attempt(Attempt::Fenced);
+            tracing::info!(job.id = %run.job_id, "another worker has this job now");
+            return Ok(());
+        };
         let trace = traceparent.as_deref().and_then(|text| text.get(3..35));
         let text = format!(
             "the worker could not go on; its log has more under trace {}",

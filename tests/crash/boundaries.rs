@@ -13,11 +13,10 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::cases::{self, Case, Situation};
-use crate::laws::{self, EFFECTS};
-use crate::scenario::{
-    Program, Properties, Scenario, Setup, call, eventually, example, puppet, with,
-};
+use crate::laws;
+use crate::scenario::{Program, Properties, Scenario, Setup, call, puppet, with};
 use crate::stub_model::Reply;
+use crate::watch::{calls_made, with_calc};
 
 /// Scenarios that are under way together. They wait most of the time.
 const AT_ONCE: usize = 6;
@@ -30,18 +29,18 @@ async fn a_worker_may_die_before_and_after_everything_that_it_does() {
     let only = chat_worker::config::environment("CRASH_CASES").unwrap_or_default();
     let cases = cases::all().into_iter();
     let cases = cases.filter(|case| case.to_string().contains(&only));
-    let results: Vec<_> = stream::iter(cases)
-        .map(async |case| {
-            let ended = AssertUnwindSafe(walk(case)).catch_unwind().await;
-            (case, ended.is_ok())
-        })
-        .buffer_unordered(AT_ONCE)
-        .collect()
-        .await;
+    let results = stream::iter(cases.map(ends_well)).buffer_unordered(AT_ONCE);
+    let results: Vec<_> = results.collect().await;
     assert!(!results.is_empty());
     let failed: Vec<_> = results.iter().filter(|(_, held)| !held).collect();
     let failed: Vec<_> = failed.iter().map(|(case, _)| case.to_string()).collect();
     assert!(failed.is_empty(), "of {}: {failed:#?}", results.len());
+}
+
+/// A failed case leaves the others alone.
+async fn ends_well(case: Case) -> (Case, bool) {
+    let ended = AssertUnwindSafe(walk(case)).catch_unwind().await;
+    (case, ended.is_ok())
 }
 
 /// One case.
@@ -65,7 +64,7 @@ async fn walk(case: Case) {
             if case.situation == Situation::Refused {
                 check_refusal(s).await;
             } else {
-                check(s, &case, &job, &answers).await;
+                check(s, case, &job, &answers).await;
             }
             laws::check_rest(s).await;
         })
@@ -77,22 +76,17 @@ fn setup(situation: Situation, answers: &Arc<AtomicUsize>) -> Setup {
     let answers = Arc::clone(answers);
     let model = move |request: &Value| {
         let asked = asked.fetch_add(1, Ordering::Relaxed);
-        match situation {
-            Situation::Failing if asked < TRIES => {
-                return Reply::error(500, "server_error", "down", "The server is down");
-            }
-            Situation::Draining | Situation::Orphaned if asked == 0 => return Reply::never(),
-            _ => {}
+        if situation == Situation::Failing && asked < TRIES {
+            return Reply::error(500, "server_error", "down", "The server is down");
+        }
+        let hangs = matches!(situation, Situation::Draining | Situation::Orphaned);
+        if hangs && asked == 0 {
+            return Reply::never();
         }
         answers.fetch_add(1, Ordering::Relaxed);
         puppet(request)
     };
-    let setup = Setup::new().replicas(0).model(model);
-    let env = json!({"CALC_LOG": setup.file("calc.log"), "CALC_EFFECTS": setup.file(EFFECTS)});
-    setup.server(
-        "calc",
-        json!({"command": example("calc_server"), "env": env}),
-    )
+    with_calc(Setup::new().replicas(0).model(model), &json!({}))
 }
 
 /// The job, published if it has to be before the doomed worker starts.
@@ -151,10 +145,7 @@ async fn provoke(s: &Scenario, situation: Situation, doomed: &Program) -> String
         Situation::CalledOff => {
             let calls = [("calc__sleep", json!({"ms": 60_000}))];
             let id = s.send(&call(&calls)).await;
-            eventually("a call that is under way", async || {
-                (!laws::effects(s).is_empty()).then_some(())
-            })
-            .await;
+            calls_made(s, 1).await;
             let cancel = json!({"version": 1, "type": "cancel", "job_id": id, "reason": "enough"});
             let body = cancel.to_string();
             let control = s.name("control");
@@ -198,7 +189,7 @@ async fn hurry(s: &Scenario) {
     laws::execute(s, statement).await;
 }
 
-async fn check(s: &Scenario, case: &Case, job: &str, answers: &AtomicUsize) {
+async fn check(s: &Scenario, case: Case, job: &str, answers: &AtomicUsize) {
     let result = s.result_of(job).await;
     let row = s
         .row_where(

@@ -86,7 +86,7 @@ fn situations(act: Act) -> Vec<(Situation, u32)> {
 
 impl Case {
     /// How the runs of the job ended, in order; any of these.
-    pub(crate) fn outcomes(&self) -> &'static [&'static [&'static str]] {
+    pub(crate) fn outcomes(self) -> &'static [&'static [&'static str]] {
         use Side::{After, Before};
         match (self.situation, self.act, self.side) {
             (Situation::Plain, Act::Claim, Before)
@@ -117,7 +117,7 @@ impl Case {
     }
 
     /// How the job ends.
-    pub(crate) fn status(&self) -> &'static str {
+    pub(crate) fn status(self) -> &'static str {
         match self.situation {
             Situation::CalledOff => "cancelled",
             Situation::Overdue => "failed",

@@ -10,8 +10,8 @@ use crate::scenario::{Received, Scenario};
 
 /// The file below the test's directory where the tool server notes each call that reaches it.
 pub(crate) const EFFECTS: &str = "effects.log";
-/// Tools that may be called again.
-const SAFE: &[&str] = &["add", "doze", "revenge"];
+/// A tool that must not be called again, however its call ended.
+const UNSAFE: &str = "append";
 
 /// A call that reached the tool server.
 #[derive(Clone, Debug)]
@@ -109,14 +109,15 @@ async fn check_answers(s: &Scenario, job: &str, runs: &[String], answers: usize)
     assert!(wrote.is_sorted(), "{job}: answers were stored by {wrote:?}");
 }
 
-/// No call was made after its result was stored, and no call that is not safe to repeat was made
-/// twice at all.
+/// No call was made after its result was stored, no call that is not safe to repeat was made twice
+/// at all, and no call of a job that has ended is left open.
 async fn check_calls(s: &Scenario, job: &str) {
     let mut made: BTreeMap<String, Vec<Effect>> = BTreeMap::new();
     for effect in effects(s) {
         made.entry(effect.key.clone()).or_default().push(effect);
     }
     for row in s.tool_calls(job).await {
+        assert_ne!(row["status"], "started", "left open: {row:#}");
         let key = format!("{job}/{}/{}", row["iteration"], row["position"]);
         let made = made.remove(&key).unwrap_or_default();
         if row["status"] == "succeeded" {
@@ -126,8 +127,7 @@ async fn check_calls(s: &Scenario, job: &str) {
             let late = made.iter().filter(|effect| effect.at > finished).count();
             assert_eq!(late, 0, "called again: {row:#}\n{made:#?}");
         }
-        let is_unsafe = |effect: &&Effect| !SAFE.contains(&effect.tool.as_str());
-        let unsafe_calls = made.iter().filter(is_unsafe).count();
+        let unsafe_calls = made.iter().filter(|effect| effect.tool == UNSAFE).count();
         assert!(unsafe_calls <= 1, "called twice: {row:#}\n{made:#?}");
     }
     let mut rest = made.keys();

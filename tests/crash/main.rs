@@ -14,11 +14,13 @@
 mod boundaries;
 mod cases;
 mod laws;
+mod panics;
 mod poison;
 mod stopped;
 mod swarm;
 mod takeover;
 mod under_way;
+mod watch;
 
 /// The ground of the tests of the whole program.
 #[expect(dead_code, unused_imports, reason = "those tests use the rest of it")]

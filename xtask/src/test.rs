@@ -101,11 +101,11 @@ fn conclude(
     }
 }
 
-/// `cargo test --workspace …`. Building takes only the arguments before `--`; running goes on after a failure, so that
-/// the counts are those of the whole suite.
+/// `cargo test --workspace --features failpoints …`. Building takes only the arguments before `--`; running goes on
+/// after a failure, so that the counts are those of the whole suite.
 fn tests(rest: &[String], build_only: bool) -> Command {
     let mut command = cargo::command(&["test"]);
-    command.args(scope(rest));
+    command.args(scope(rest)).args(features(rest));
     if build_only {
         command
             .arg("--no-run")
@@ -118,16 +118,31 @@ fn tests(rest: &[String], build_only: bool) -> Command {
 
 /// The whole workspace, unless packages are named.
 fn scope(rest: &[String]) -> Option<&'static str> {
-    let own = rest.iter().take_while(|argument| *argument != "--");
-    let is_named = own
-        .into_iter()
-        .any(|argument| argument == "-p" || argument.starts_with("--package"));
+    let is_named = own(rest).any(|argument| argument == "-p" || argument.starts_with("--package"));
     (!is_named).then_some("--workspace")
+}
+
+/// With the boundaries at which tests kill the worker, so that one build serves all tests. Cargo refuses a feature
+/// that no chosen package has: this crate has none.
+fn features(rest: &[String]) -> &'static [&'static str] {
+    let is_worker = |argument: &str| argument.ends_with("chat-worker");
+    if scope(rest).is_some() || own(rest).any(is_worker) {
+        &["--features", "failpoints"]
+    } else {
+        &[]
+    }
+}
+
+/// The arguments that are cargo's and not the test programs'.
+fn own(rest: &[String]) -> impl Iterator<Item = &str> {
+    let own = rest.iter().map(String::as_str);
+    own.take_while(|argument| *argument != "--")
 }
 
 fn shown(rest: &[String]) -> String {
     let mut words = vec!["cargo test"];
     words.extend(scope(rest));
+    words.extend(features(rest));
     words.extend(rest.iter().map(String::as_str));
     words.join(" ")
 }
@@ -151,11 +166,21 @@ mod tests {
     fn arguments_for_the_test_programs_are_not_given_to_the_build() {
         assert_eq!(
             arguments("--test it -- --nocapture", true),
-            ["test", "--workspace", "--no-run", "--test", "it"]
+            [
+                "test",
+                "--workspace",
+                "--features",
+                "failpoints",
+                "--no-run",
+                "--test",
+                "it"
+            ]
         );
         let run = [
             "test",
             "--workspace",
+            "--features",
+            "failpoints",
             "--no-fail-fast",
             "--test",
             "it",
@@ -168,6 +193,13 @@ mod tests {
     #[test]
     fn a_named_package_narrows_the_suite() {
         assert_eq!(shown(&words("-p xtask")), "cargo test -p xtask");
-        assert_eq!(shown(&words("-- -p")), "cargo test --workspace -- -p");
+        assert_eq!(
+            shown(&words("-p chat-worker --lib")),
+            "cargo test --features failpoints -p chat-worker --lib"
+        );
+        assert_eq!(
+            shown(&words("-- -p")),
+            "cargo test --workspace --features failpoints -- -p"
+        );
     }
 }

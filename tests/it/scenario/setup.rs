@@ -58,6 +58,12 @@ impl Setup {
         self
     }
 
+    /// Whether workers are told to panic.
+    pub(super) fn may_panic(&self) -> bool {
+        let trap = self.settings.get("CHAT_FAILPOINT");
+        trap.is_some_and(|trap| trap.contains("=panic"))
+    }
+
     /// So many workers.
     pub(crate) fn replicas(mut self, replicas: usize) -> Self {
         self.replicas = replicas;
