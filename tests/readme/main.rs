@@ -14,7 +14,7 @@ mod strangers;
 mod tables;
 mod world;
 
-use chat_worker::wire::{JobResult, decode};
+use chat_worker::wire::{JobResult, decode, decode_control};
 
 use page::Page;
 
@@ -34,6 +34,9 @@ fn the_messages_shown_are_messages() {
                 "the result shown is not what the worker writes"
             );
             kinds.push("result");
+        } else if value.get("type").is_some() {
+            decode_control(text.as_bytes(), 1 << 20).unwrap_or_else(|failure| panic!("{failure}"));
+            kinds.push("control");
         } else {
             decode(text.as_bytes(), 1 << 20)
                 .unwrap_or_else(|refused| panic!("{}", refused.failure));
@@ -41,7 +44,7 @@ fn the_messages_shown_are_messages() {
         }
     }
     kinds.sort_unstable();
-    assert_eq!(kinds, ["job", "result", "servers"]);
+    assert_eq!(kinds, ["control", "job", "result", "servers"]);
 }
 
 #[test]
