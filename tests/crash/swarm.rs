@@ -30,8 +30,12 @@ type Answers = Arc<Mutex<HashMap<String, usize>>>;
 #[tokio::test]
 async fn two_hundred_jobs_end_once_each_whoever_is_killed_meanwhile() {
     let answers = Answers::default();
-    let setup = Setup::new().replicas(0).set("CHAT_CONCURRENCY", "5");
-    let setup = setup.model(model(&answers));
+    let setup = Setup::new()
+        .replicas(0)
+        .model(model(&answers))
+        .set("CHAT_CONCURRENCY", "5")
+        // Nobody is to be given up: a job that is always there when somebody dies is not at fault.
+        .set("CHAT_MAX_ATTEMPTS", "100");
     with_calc(setup, &json!({}))
         .run(async |s| {
             let mut rng = Rng::with_seed(SEED);
