@@ -1,19 +1,22 @@
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Worker;
 use super::loops::Turns;
-use crate::broker::{Delivery, Intake};
+use crate::broker::{Broker, Delivery, Intake};
 use crate::store::Wants;
 
 /// The most deliveries that the broker sends ahead.
 const MOST_AHEAD: usize = 256;
+/// So many times as many free slots as deliveries are sent ahead, and more shall be.
+const WIDER: usize = 4;
 /// How long a worker without a free slot keeps what was sent ahead to itself.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -24,11 +27,23 @@ const LAST_MOMENT: Duration = Duration::from_millis(500);
 /// How often a worker that takes nothing in looks whether it may again.
 const LOOKING: Duration = Duration::from_millis(500);
 
-/// What a step of the intake came to.
+/// Where deliveries that the broker sent ahead wait for a slot.
+struct Ahead<'a> {
+    intake: Intake,
+    prefetch: usize,
+    slots: &'a Arc<Semaphore>,
+    turns: &'a Turns,
+    slot: Option<OwnedSemaphorePermit>,
+    /// Since when there has been no slot, where there is none.
+    slotless: Instant,
+    waiting: VecDeque<(Instant, Delivery)>,
+}
+
+/// What comes next.
 enum Taken {
     /// A slot, and a delivery for it.
     Delivery(OwnedSemaphorePermit, Box<Delivery>),
-    /// No slot has come free for a while.
+    /// No slot has come free for a while, or not enough of them for what was sent ahead.
     NoSlot,
     /// The worker is told to stop, or the broker is.
     Stopped,
@@ -59,11 +74,7 @@ impl Worker {
                 return;
             };
             drop(slot);
-            let free = slots.available_permits().clamp(1, MOST_AHEAD);
-            let mut intake = self
-                .0
-                .broker
-                .intake(u16::try_from(free).unwrap_or(u16::MAX));
+            let mut ahead = Ahead::new(&self.0.broker, &slots, turns);
             let spawn = |slot: OwnedSemaphorePermit, delivery: Delivery| {
                 self.0.has_consumed.store(true, Ordering::Relaxed);
                 let (worker, abandon) = (self.clone(), abandon.clone());
@@ -75,13 +86,15 @@ impl Worker {
                 });
             };
             let clogged = || self.0.is_clogged.load(Ordering::Relaxed);
-            let slots = (&slots, turns);
-            take_while_slots_are_free(&mut intake, slots, stop, clogged, spawn).await;
-            intake.stop().await;
-            while let Some(delivery) = intake.next().await {
-                turns.turned();
-                let worker = self.clone();
-                runs.spawn(worker.handle(delivery, Wants::ToHandOver));
+            ahead.take_while_it_can(stop, clogged, spawn).await;
+            while let Some(delivery) = ahead.rest().await {
+                match Arc::clone(&slots).try_acquire_owned() {
+                    Ok(slot) if !stop.is_cancelled() && !clogged() => spawn(slot, delivery),
+                    Ok(_) | Err(_) => {
+                        let worker = self.clone();
+                        runs.spawn(worker.handle(delivery, Wants::ToHandOver));
+                    }
+                }
             }
         }
     }
@@ -133,31 +146,85 @@ impl Worker {
     }
 }
 
-async fn take_while_slots_are_free(
-    intake: &mut Intake,
-    (slots, turns): (&Arc<Semaphore>, &Turns),
-    stop: &CancellationToken,
-    is_clogged: impl Fn() -> bool,
-    spawn: impl Fn(OwnedSemaphorePermit, Delivery),
-) {
-    while !is_clogged() {
-        let taken = stop.run_until_cancelled(take(intake, slots, turns)).await;
-        match taken.unwrap_or(Taken::Stopped) {
-            Taken::Delivery(slot, delivery) => spawn(slot, *delivery),
-            Taken::NoSlot | Taken::Stopped => return,
+impl<'a> Ahead<'a> {
+    /// Has the broker send as many ahead as there are free slots, at least one.
+    fn new(broker: &Broker, slots: &'a Arc<Semaphore>, turns: &'a Turns) -> Self {
+        let prefetch = slots.available_permits().clamp(1, MOST_AHEAD);
+        Self {
+            intake: broker.intake(u16::try_from(prefetch).unwrap_or(u16::MAX)),
+            prefetch,
+            slots,
+            turns,
+            slot: None,
+            slotless: Instant::now(),
+            waiting: VecDeque::new(),
         }
     }
-}
 
-/// The slot first: a delivery that is taken runs at once.
-async fn take(intake: &mut Intake, slots: &Arc<Semaphore>, turns: &Turns) -> Taken {
-    let slot = match tokio::time::timeout(PATIENCE, Arc::clone(slots).acquire_owned()).await {
-        Ok(Ok(slot)) => slot,
-        Ok(Err(_closed)) => return Taken::Stopped,
-        Err(_elapsed) => return Taken::NoSlot,
-    };
-    match turns.awaiting(intake.next()).await {
-        Some(delivery) => Taken::Delivery(slot, Box::new(delivery)),
-        None => Taken::Stopped,
+    /// Takes deliveries until the worker stops, has no slots for what was sent ahead, or has so many
+    /// that more should be.
+    async fn take_while_it_can(
+        &mut self,
+        stop: &CancellationToken,
+        is_clogged: impl Fn() -> bool,
+        spawn: impl Fn(OwnedSemaphorePermit, Delivery),
+    ) {
+        while !is_clogged() && self.is_wide_enough() {
+            let taken = stop.run_until_cancelled(self.next()).await;
+            match taken.unwrap_or(Taken::Stopped) {
+                Taken::Delivery(slot, delivery) => spawn(slot, *delivery),
+                Taken::NoSlot | Taken::Stopped => return,
+            }
+        }
+    }
+
+    fn is_wide_enough(&self) -> bool {
+        self.prefetch == MOST_AHEAD || self.slots.available_permits() < WIDER * self.prefetch
+    }
+
+    /// Dropping the future loses nothing.
+    async fn next(&mut self) -> Taken {
+        loop {
+            self.turns.turned();
+            if self.slot.is_none() {
+                // The oldest of those that wait, or the wait itself where none does.
+                let oldest = self.waiting.front().map(|(since, _)| *since);
+                let since = oldest.map_or(self.slotless, |oldest| oldest.min(self.slotless));
+                tokio::select! {
+                    biased;
+                    slot = Arc::clone(self.slots).acquire_owned() => match slot {
+                        Ok(slot) => self.slot = Some(slot),
+                        Err(_closed) => return Taken::Stopped,
+                    },
+                    () = sleep_until(since + PATIENCE) => return Taken::NoSlot,
+                    delivery = self.intake.next() => match delivery {
+                        Some(delivery) => self.waiting.push_back((Instant::now(), delivery)),
+                        None => return Taken::Stopped,
+                    },
+                }
+            } else if self.waiting.is_empty() {
+                match self.turns.awaiting(self.intake.next()).await {
+                    Some(delivery) => self.waiting.push_back((Instant::now(), delivery)),
+                    None => return Taken::Stopped,
+                }
+            }
+            if let Some((_, delivery)) = self.waiting.pop_front_if(|_| self.slot.is_some())
+                && let Some(slot) = self.slot.take()
+            {
+                self.slotless = Instant::now();
+                return Taken::Delivery(slot, Box::new(delivery));
+            }
+        }
+    }
+
+    /// What was sent ahead and not taken; from its first call on the broker sends no more.
+    async fn rest(&mut self) -> Option<Delivery> {
+        self.turns.turned();
+        self.slot = None;
+        self.intake.stop().await;
+        match self.waiting.pop_front() {
+            Some((_, delivery)) => Some(delivery),
+            None => self.intake.next().await,
+        }
     }
 }

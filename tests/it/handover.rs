@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::scenario::{Properties, Scenario, Setup, ask, with};
+use crate::scenario::{Properties, Scenario, Setup, ask, eventually, with};
 use crate::stub_model::Reply;
 
 /// A model that answers jobs that say `long` when the test lets it.
@@ -82,6 +82,86 @@ async fn what_waits_for_a_busy_worker_goes_to_one_that_starts() {
                 s.result_of(id).await;
             }
             assert!(s.results_so_far().await.is_empty());
+        })
+        .await;
+}
+
+/// A worker whose slots come free one by one is busy too.
+#[tokio::test]
+async fn what_was_sent_ahead_to_a_worker_that_gets_on_slowly_goes_to_an_idle_one() {
+    let gate = Arc::new(Semaphore::new(0));
+    let long = long_and_short(&gate);
+    let model = move |request: &Value| {
+        let is_slow = request["messages"].to_string().contains("slow");
+        let reply = long(request);
+        if is_slow {
+            reply.after(Duration::from_secs(1))
+        } else {
+            reply
+        }
+    };
+    let setup = Setup::new().model(model).set("CHAT_CONCURRENCY", "10");
+    setup
+        .run(async |s| {
+            for _ in 0..9 {
+                s.send(&ask("long")).await;
+            }
+            s.model.arrived(9).await;
+            let mut slow = Vec::new();
+            for _ in 0..11 {
+                slow.push(s.send(&ask("slow")).await);
+            }
+            s.start_worker().await;
+            let idle = s.row("SELECT now()::text AS since").await;
+            for id in &slow {
+                s.result_of(id).await;
+            }
+            let late = format!(
+                "SELECT extract(epoch FROM max(started_at) - '{}')::double precision AS seconds FROM chat.jobs",
+                idle["since"].as_str().unwrap()
+            );
+            let late = s.row(late).await["seconds"].as_f64().unwrap();
+            assert!(late < 3.0, "the last one was begun {late} s after there was an idle worker");
+            gate.add_permits(9);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_worker_that_was_busy_has_as_much_sent_ahead_again_as_it_has_slots() {
+    let gate = Arc::new(Semaphore::new(0));
+    Setup::new()
+        .model(long_and_short(&gate))
+        .set("CHAT_CONCURRENCY", "8")
+        .set("RUST_LOG", "chat_worker::broker=debug,chat_worker=info")
+        .run(async |s| {
+            for _ in 0..8 {
+                s.send(&ask("long")).await;
+            }
+            s.model.arrived(8).await;
+            // The ninth is handed over, and taken again when the first slot is free.
+            let handed_over = s.send(&ask("short")).await;
+            s.job_where(&handed_over, |row| row["status"] == "queued")
+                .await;
+            gate.add_permits(1);
+            s.result_of(&handed_over).await;
+            s.worker().log_says(".jobs\" prefetch=1").await;
+            gate.add_permits(7);
+            let ended = "SELECT count(*) AS jobs FROM chat.jobs WHERE status = 'completed'";
+            s.row_where(ended, |row| row["jobs"] == 9).await;
+            let at_start = s.worker().log().matches(".jobs\" prefetch=8").count();
+            assert_eq!(at_start, 1);
+            eventually("a wider prefetch", async || {
+                s.answer(&ask("short")).await;
+                let wide = ["7", "8"].map(|prefetch| format!(".jobs\" prefetch={prefetch}"));
+                let log = s.worker().log();
+                let times: usize = wide
+                    .iter()
+                    .map(|line| log.matches(line.as_str()).count())
+                    .sum();
+                (times > 1).then_some(())
+            })
+            .await;
         })
         .await;
 }
