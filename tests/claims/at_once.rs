@@ -1,13 +1,17 @@
 //! Deeds that truly happen at once, on connections of their own.
 
-use chat_worker::store::{Claimant, Claimed, Finished, NewJob, Run, StoreError, Wants, Written};
+use std::collections::HashSet;
+use std::time::Duration;
+
+use chat_worker::store::{
+    Cancelled, Claimant, Claimed, Finished, NewJob, Run, StoreError, Wants, Written,
+};
 use chat_worker::wire::OnBusy;
 use fastrand::Rng;
 use futures_util::future::{BoxFuture, join_all};
-use std::time::Duration;
 use uuid::Uuid;
 
-use crate::ground::{Ground, job_of};
+use crate::ground::{Ground, claimant, job_of};
 use crate::world::{Deed, World, failure, finish, store_answer};
 
 const MANY: u32 = 1000;
@@ -231,6 +235,138 @@ async fn everything_at_once_breaks_no_law_and_leaves_no_job_behind() {
             }
             world.settle().await;
         }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancel_that_meets_its_job_on_the_way_in_is_not_lost() {
+    Ground::run(async |ground| {
+        let worker = ground.worker().await;
+        let mut outcomes = HashSet::new();
+        for _ in 0..100 {
+            let job = job_of(Uuid::now_v7());
+            let (cancelled, claimed) = tokio::join!(
+                ground.store.request_cancel(job.id, Some("why"), None),
+                ground.store.claim(&job, claimant(worker)),
+            );
+            let (cancelled, claimed) = (cancelled.unwrap(), claimed.unwrap());
+            ground.store.apply_kept_cancels().await.unwrap();
+            match claimed {
+                // It is told to its worker, or was kept and is by now.
+                Claimed::Run(claimed) => {
+                    let finished = finish(ground, &claimed.run).await;
+                    assert!(matches!(finished, Finished::Ended { .. }));
+                }
+                Claimed::Closed(_) => {}
+                other => panic!("{other:?}"),
+            }
+            let status = format!("SELECT status::text FROM chat.jobs WHERE id = '{}'", job.id);
+            assert_eq!(
+                ground.texts(&status).await,
+                [r#"{"status":"cancelled"}"#],
+                "{cancelled:?}"
+            );
+            outcomes.insert(format!("{cancelled:?}"));
+        }
+        assert!(!outcomes.contains("Finished"), "{outcomes:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancel_that_meets_the_end_of_its_job_says_who_was_first() {
+    Ground::run(async |ground| {
+        let worker = ground.worker().await;
+        for _ in 0..100 {
+            let job = job_of(Uuid::now_v7());
+            let Claimed::Run(claimed) = ground.claim(&job, worker).await else {
+                panic!("it is not to run");
+            };
+            let (cancelled, finished) = tokio::join!(
+                ground.store.request_cancel(job.id, None, None),
+                finish(ground, &claimed.run),
+            );
+            assert!(matches!(finished, Finished::Ended { .. }), "{finished:?}");
+            let status = match cancelled.unwrap() {
+                Cancelled::Requested => "cancelled",
+                Cancelled::Finished => "completed",
+                other => panic!("{other:?}"),
+            };
+            let row = format!("SELECT status::text FROM chat.jobs WHERE id = '{}'", job.id);
+            assert_eq!(
+                ground.texts(&row).await,
+                [format!("{{\"status\":\"{status}\"}}")]
+            );
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_all_who_stand_for_sweeper_one_is_elected_and_keeps_the_office() {
+    Ground::run(async |ground| {
+        // The row that a worker writes at its start.
+        ground.store.claim_prefix("chat").await.unwrap();
+        let workers = join_all((0..8).map(|_| ground.worker())).await;
+        let stand = async || {
+            let standing = workers
+                .iter()
+                .map(|worker| ground.store.stand_for_sweeper(*worker));
+            let elected: Vec<_> = join_all(standing)
+                .await
+                .into_iter()
+                .map(Result::unwrap)
+                .collect();
+            assert_eq!(elected.iter().filter(|elected| **elected).count(), 1);
+            elected.iter().position(|elected| *elected)
+        };
+        let first = stand().await;
+        for _ in 0..10 {
+            assert_eq!(stand().await, first);
+        }
+        ground
+            .sql("UPDATE chat.installation SET swept_until = now() - interval '1 ms'")
+            .await;
+        stand().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn results_that_are_due_are_leased_to_one_of_all_who_ask() {
+    Ground::run(async |ground| {
+        let worker = ground.worker().await;
+        for _ in 0..60 {
+            let Claimed::Run(claimed) = ground.claim(&job_of(Uuid::now_v7()), worker).await else {
+                panic!("it is not to run");
+            };
+            finish(ground, &claimed.run).await;
+        }
+        assert!(
+            ground
+                .store
+                .lease_unpublished(MANY)
+                .await
+                .unwrap()
+                .is_empty(),
+            "they are not due"
+        );
+        ground
+            .sql("UPDATE chat.jobs SET publish_due_at = now()")
+            .await;
+        let leases = join_all((0..6).map(|_| ground.store.lease_unpublished(25))).await;
+        let leased: Vec<_> = leases.into_iter().flat_map(Result::unwrap).collect();
+        let jobs: HashSet<_> = leased.iter().map(|stored| stored.result.job_id).collect();
+        assert_eq!((leased.len(), jobs.len()), (60, 60));
+        assert!(
+            ground
+                .store
+                .lease_unpublished(MANY)
+                .await
+                .unwrap()
+                .is_empty()
+        );
     })
     .await;
 }
