@@ -234,6 +234,7 @@ async fn a_required_server_that_is_down_fails_the_job_and_another_is_left_out() 
     let broken = json!({"command": "/nowhere/at/all", "start_timeout_secs": 2});
     let setup = Setup::new()
         .calc()
+        .set("CHAT_MAX_ATTEMPTS", "2")
         .server("broken", broken.clone())
         .model(puppet)
         .unready();
