@@ -11,104 +11,25 @@ use std::sync::Arc;
 
 use chat_worker::chat::{Answer, OutcomeStatus, Stop, ToolCall, ToolChoice, ToolOutcome, Usage};
 use chat_worker::clock::{Clock as _, SystemClock};
-use chat_worker::config::{OnIterationLimit, environment};
+use chat_worker::config::OnIterationLimit;
 use chat_worker::conversation::{Conversation, Entry, Limits, Step};
 use chat_worker::fault::{ErrorCode, Failure};
 use chat_worker::ids::{ConversationId, JobId, WorkerId};
 use chat_worker::store::{
-    Claimant, Claimed, ClaimedJob, Ending, Finished, NewIteration, NewJob, NewResult, Registration,
-    RouteOf, Run, Store, Wants, Written,
+    Claimed, ClaimedJob, Ending, Finished, NewIteration, NewJob, NewResult, RouteOf, Run, Written,
 };
-use chat_worker::wire::{FinishReason, OnBusy, Status};
+use chat_worker::wire::Status;
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use serde_json::value::RawValue;
-use sqlx::postgres::PgPoolOptions;
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, PgPool};
-use url::Url;
 use uuid::Uuid;
 
-const REQUEST: &str = r#"{"user_id":"u","messages":[{"role":"user","content":"x"}]}"#;
-const ATTEMPTS: u32 = 3;
+use ground::{Ground, completed, job_of};
 
-/// A migrated database of the test's own.
-struct Ground {
-    store: Store,
-    pool: PgPool,
-    admin: String,
-    name: String,
-}
+#[path = "store/ground.rs"]
+mod ground;
 
 impl Ground {
-    async fn new() -> Self {
-        let admin = environment("DATABASE_URL").expect(
-            "needs RabbitMQ and PostgreSQL: run `cargo xtask test`, or `eval \"$(cargo xtask env)\"` after `cargo xtask up`",
-        );
-        let name = format!("store_{}", Uuid::new_v4().simple());
-        administer(&admin, format!("CREATE DATABASE {name}")).await;
-        let mut url = Url::parse(&admin).expect("DATABASE_URL is no URL");
-        url.set_path(&name);
-        let pool = PgPoolOptions::new().max_connections(8);
-        let pool = pool.connect(url.as_str()).await.expect("a database");
-        let store = Store::over(pool.clone());
-        store.migrate().await.unwrap();
-        Self {
-            store,
-            pool,
-            admin,
-            name,
-        }
-    }
-
-    /// Runs `test`, and drops the database in any case but that of a failure, which it shows.
-    async fn run(test: impl AsyncFnOnce(&Self)) {
-        let ground = Self::new().await;
-        let ended =
-            futures_util::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(test(&ground)))
-                .await;
-        ground.pool.close().await;
-        administer(
-            &ground.admin,
-            format!("DROP DATABASE {} WITH (FORCE)", ground.name),
-        )
-        .await;
-        if let Err(panic) = ended {
-            std::panic::resume_unwind(panic);
-        }
-    }
-
-    async fn worker(&self) -> WorkerId {
-        let id = WorkerId(Uuid::now_v7());
-        let registration = Registration {
-            id,
-            host: "test".to_owned(),
-            concurrency: 1,
-        };
-        self.store.register(&registration).await.unwrap();
-        // It has no session here, and is alive for half a minute all the same.
-        let sql = format!("UPDATE chat.workers SET presence = NULL WHERE id = '{id}'");
-        self.pool.execute(AssertSqlSafe(sql)).await.unwrap();
-        id
-    }
-
-    /// The worker is silent from now on. A server that has just started takes nobody for dead.
-    async fn dies(&self, worker: WorkerId) {
-        let truce = "SELECT pg_sleep(greatest(0, extract(epoch FROM pg_postmaster_start_time() + interval '15 s' - now())))";
-        self.pool.execute(truce).await.unwrap();
-        let sql = format!(
-            "UPDATE chat.workers SET heartbeat_at = now() - interval '1 min' WHERE id = '{worker}'"
-        );
-        self.pool.execute(AssertSqlSafe(sql)).await.unwrap();
-    }
-
-    async fn claim(&self, job: &NewJob<'_>, worker: WorkerId) -> Claimed {
-        self.store.claim(job, claimant(worker)).await.unwrap()
-    }
-
-    async fn claim_known(&self, job: JobId, worker: WorkerId) -> Option<Claimed> {
-        self.store.claim_known(job, claimant(worker)).await.unwrap()
-    }
-
     /// A job that `worker` runs.
     async fn running(&self, job: &NewJob<'_>, worker: WorkerId) -> ClaimedJob {
         let Claimed::Run(claimed) = self.claim(job, worker).await else {
@@ -124,15 +45,6 @@ impl Ground {
             Some(Claimed::Run(claimed)) => *claimed,
             other => panic!("not to run: {other:?}"),
         }
-    }
-
-    /// All that a query says, a text a row.
-    async fn texts(&self, query: &str) -> Vec<String> {
-        let query = format!("SELECT row_to_json(t)::text FROM ({query}) AS t");
-        sqlx::query_scalar(AssertSqlSafe(query))
-            .fetch_all(&self.pool)
-            .await
-            .unwrap()
     }
 
     /// All rows that a run may write.
@@ -151,47 +63,6 @@ impl Ground {
             all.extend(rows);
         }
         all
-    }
-}
-
-async fn administer(url: &str, statement: String) {
-    let mut admin = PgConnection::connect(url)
-        .await
-        .expect("DATABASE_URL leads to no database");
-    admin.execute(AssertSqlSafe(statement)).await.unwrap();
-    admin.close().await.ok();
-}
-
-fn claimant(worker: WorkerId) -> Claimant<'static> {
-    Claimant {
-        worker,
-        in_hand: false,
-        may_judge: true,
-        takes_suspects: true,
-        default_model: "m",
-        wants: Wants::ToRun,
-        max_attempts: ATTEMPTS,
-    }
-}
-
-fn job_of(conversation: Uuid) -> NewJob<'static> {
-    NewJob {
-        id: JobId(Uuid::now_v7()),
-        conversation_id: ConversationId(conversation),
-        user_id: "u",
-        request: REQUEST,
-        request_hash: b"hash",
-        model: "m",
-        metadata: None,
-        deadline: None,
-        not_before: None,
-        on_busy: OnBusy::Enqueue,
-        reply_to: None,
-        correlation_id: None,
-        priority: Some(4),
-        traceparent: None,
-        tracestate: None,
-        enqueued_at: None,
     }
 }
 
@@ -278,21 +149,6 @@ async fn append_answer(
         .append(run, &[], Some(&iteration))
         .await
         .unwrap()
-}
-
-fn completed() -> Ending {
-    Ending {
-        status: Status::Completed,
-        finish_reason: Some(FinishReason::Answered),
-        reply: Some("done".to_owned()),
-        refusal: None,
-        warnings: Vec::new(),
-        failure: None,
-        model: Some("m-1".to_owned()),
-        iterations: 1,
-        tool_calls: 0,
-        usage: Usage::default(),
-    }
 }
 
 fn failed() -> Ending {

@@ -246,6 +246,7 @@ impl Store {
             ), met AS (
                 SELECT j.id, c.reason FROM chat.cancel_requests AS c JOIN chat.jobs AS j ON j.id = c.job_id
                 WHERE j.finished_at IS NULL AND j.cancel_requested_at IS NULL AND c.user_id IN ('', j.user_id)
+                  AND c.requested_at > now() - interval '24 h'
                 FOR NO KEY UPDATE OF j SKIP LOCKED
             ), applied AS (
                 UPDATE chat.jobs AS j SET cancel_requested_at = now(), cancel_reason = met.reason
