@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::fault::Fault;
 
-/// The wait before the second run is a random part of this; it trebles with each failure.
+/// The wait before the second run is a random part of this; it doubles with each failure.
 const FIRST: Duration = Duration::from_secs(2);
 /// The wait grows no further.
 const LONGEST: Duration = Duration::from_mins(5);
@@ -34,7 +34,7 @@ pub fn settle(fault: Fault, failures: u32, max_attempts: u32, random: f64) -> Se
         return Settlement::Fail;
     }
     let backoff = FIRST
-        .saturating_mul(3_u32.saturating_pow(failures))
+        .saturating_mul(2_u32.saturating_pow(failures))
         .min(LONGEST);
     let wait = match after {
         // What was asked for is kept in full, and spread by a tenth.
@@ -61,12 +61,12 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_trebles_with_each_failure_is_jittered_in_full_and_has_an_end() {
+    fn the_wait_doubles_with_each_failure_is_jittered_in_full_and_has_an_end() {
         assert_eq!(wait(0, 0.0), Duration::ZERO);
         let most: Vec<_> = (0..9)
             .map(|failures| wait(failures, 1.0).as_secs())
             .collect();
-        assert_eq!(most, [2, 6, 18, 54, 162, 300, 300, 300, 300]);
+        assert_eq!(most, [2, 4, 8, 16, 32, 64, 128, 256, 300]);
     }
 
     #[test]

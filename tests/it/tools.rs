@@ -234,7 +234,10 @@ async fn a_required_server_that_is_down_fails_the_job_and_another_is_left_out() 
     let broken = json!({"command": "/nowhere/at/all", "start_timeout_secs": 2});
     let setup = Setup::new()
         .calc()
+        .set("CHAT_MAX_ATTEMPTS", "2")
         .server("broken", broken.clone())
+        // The waits between more of them are longer than a test waits.
+        .set("CHAT_MAX_ATTEMPTS", "2")
         .model(puppet)
         .unready();
     setup
@@ -285,6 +288,7 @@ async fn a_required_server_that_is_down_fails_the_job_and_another_is_left_out() 
     required["required"] = json!(true);
     Setup::new()
         .server("broken", required)
+        .set("CHAT_MAX_ATTEMPTS", "2")
         .unready()
         .run(async |s| {
             assert_eq!(
