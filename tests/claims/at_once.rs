@@ -28,9 +28,10 @@ enum Came {
 type Doing<'a> = BoxFuture<'a, Result<Came, StoreError>>;
 
 fn of(claimed: Claimed) -> Came {
-    match claimed {
-        Claimed::Run(claimed) => Came::Run(claimed.run),
-        _ => Came::Nothing,
+    if let Claimed::Run(claimed) = claimed {
+        Came::Run(claimed.run)
+    } else {
+        Came::Nothing
     }
 }
 
@@ -252,14 +253,12 @@ async fn a_cancel_that_meets_its_job_on_the_way_in_is_not_lost() {
             );
             let (cancelled, claimed) = (cancelled.unwrap(), claimed.unwrap());
             ground.store.apply_kept_cancels().await.unwrap();
-            match claimed {
-                // It is told to its worker, or was kept and is by now.
-                Claimed::Run(claimed) => {
-                    let finished = finish(ground, &claimed.run).await;
-                    assert!(matches!(finished, Finished::Ended { .. }));
-                }
-                Claimed::Closed(_) => {}
-                other => panic!("{other:?}"),
+            // It is told to its worker, or was kept and is by now.
+            if let Claimed::Run(claimed) = &claimed {
+                let finished = finish(ground, &claimed.run).await;
+                assert!(matches!(finished, Finished::Ended { .. }));
+            } else {
+                assert!(matches!(claimed, Claimed::Closed(_)), "{claimed:?}");
             }
             let status = format!("SELECT status::text FROM chat.jobs WHERE id = '{}'", job.id);
             assert_eq!(
@@ -288,10 +287,15 @@ async fn a_cancel_that_meets_the_end_of_its_job_says_who_was_first() {
                 finish(ground, &claimed.run),
             );
             assert!(matches!(finished, Finished::Ended { .. }), "{finished:?}");
-            let status = match cancelled.unwrap() {
-                Cancelled::Requested => "cancelled",
-                Cancelled::Finished => "completed",
-                other => panic!("{other:?}"),
+            let cancelled = cancelled.unwrap();
+            assert!(
+                matches!(cancelled, Cancelled::Requested | Cancelled::Finished),
+                "{cancelled:?}"
+            );
+            let status = if cancelled == Cancelled::Requested {
+                "cancelled"
+            } else {
+                "completed"
             };
             let row = format!("SELECT status::text FROM chat.jobs WHERE id = '{}'", job.id);
             assert_eq!(
@@ -355,8 +359,8 @@ async fn results_that_are_due_are_leased_to_one_of_all_who_ask() {
         ground
             .sql("UPDATE chat.jobs SET publish_due_at = now()")
             .await;
-        let leases = join_all((0..6).map(|_| ground.store.lease_unpublished(25))).await;
-        let leased: Vec<_> = leases.into_iter().flat_map(Result::unwrap).collect();
+        let asked = join_all((0..6).map(|_| ground.store.lease_unpublished(25))).await;
+        let leased: Vec<_> = asked.into_iter().flat_map(Result::unwrap).collect();
         let jobs: HashSet<_> = leased.iter().map(|stored| stored.result.job_id).collect();
         assert_eq!((leased.len(), jobs.len()), (60, 60));
         assert!(

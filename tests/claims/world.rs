@@ -245,7 +245,7 @@ impl<'a> World<'a> {
             ..self.claimant(worker, new.id)
         };
         let claimed = self.ground.store.claim(&new, claimant).await.unwrap();
-        self.note(worker, claimed)
+        self.note(worker, &claimed)
     }
 
     async fn wake(&mut self, worker: usize, job: usize, takes_suspects: bool) -> String {
@@ -256,12 +256,12 @@ impl<'a> World<'a> {
         };
         match self.ground.store.claim_known(id, claimant).await.unwrap() {
             None => "unknown".to_owned(),
-            Some(claimed) => self.note(worker, claimed),
+            Some(claimed) => self.note(worker, &claimed),
         }
     }
 
-    fn note(&mut self, worker: usize, claimed: Claimed) -> String {
-        if let Claimed::Run(claimed) = &claimed {
+    fn note(&mut self, worker: usize, claimed: &Claimed) -> String {
+        if let Claimed::Run(claimed) = claimed {
             assert_eq!(claimed.run.worker, self.workers[worker]);
             self.adopt(claimed.run);
             return format!("runs as attempt {}", claimed.run.attempt);
@@ -338,11 +338,14 @@ impl<'a> World<'a> {
         };
         self.in_hand.remove(&(run.worker, run.job_id));
         let store = &self.ground.store;
-        let done = match deed {
-            Deed::Park(..) => store.park(&run, HOUR, &failure()).await.unwrap() == Written::Stored,
-            Deed::GiveBack(..) => store.give_back(&run).await.unwrap().is_some(),
-            Deed::CloseRun(..) => store.close_run(&run, failure()).await.unwrap().is_some(),
-            _ => return "lost".to_owned(),
+        let done = if matches!(deed, Deed::Lose(..)) {
+            return "lost".to_owned();
+        } else if matches!(deed, Deed::Park(..)) {
+            store.park(&run, HOUR, &failure()).await.unwrap() == Written::Stored
+        } else if matches!(deed, Deed::GiveBack(..)) {
+            store.give_back(&run).await.unwrap().is_some()
+        } else {
+            store.close_run(&run, failure()).await.unwrap().is_some()
         };
         assert_eq!(done, owns, "{deed:?}\n{}", self.story());
         format!("{done}")
@@ -455,13 +458,12 @@ fn cancelled() -> Ending {
 /// Ends a job as a run does.
 pub(crate) async fn finish(ground: &Ground, run: &Run) -> Finished {
     let first = ground.store.finish(run, &[], None, &completed()).await;
-    match first.unwrap() {
-        Finished::CalledOff(_) => {
-            let second = ground.store.finish(run, &[], None, &cancelled()).await;
-            second.unwrap()
-        }
-        finished => finished,
+    let first = first.unwrap();
+    if !matches!(first, Finished::CalledOff(_)) {
+        return first;
     }
+    let second = ground.store.finish(run, &[], None, &cancelled()).await;
+    second.unwrap()
 }
 
 /// Stores an answer with one call.
