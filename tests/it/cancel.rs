@@ -219,6 +219,55 @@ async fn a_tool_call_under_way_is_told_and_stored_as_interrupted() {
 }
 
 #[tokio::test]
+async fn a_run_that_waits_for_its_tools_or_to_ask_again_ends_within_a_second_too() {
+    let hanging = json!({"command": "sleep", "args": ["600"], "start_timeout_secs": 60});
+    let busy = Reply::error(503, "server_error", "", "").with_header("retry-after", "9");
+    Setup::new()
+        .server("hanging", hanging)
+        .unready()
+        .replies([busy])
+        .run(async |s| {
+            let waits_for_tools = s.send(&ask("x")).await;
+            s.job_where(&waits_for_tools, |row| row["status"] == "running")
+                .await;
+            let without = with(ask("y"), "tools", json!({"servers": []}));
+            let waits_in_place = s.send(&without).await;
+            s.worker().log_says("is made again").await;
+            for id in [&waits_for_tools, &waits_in_place] {
+                assert_eq!(s.job(id).await["status"], "running");
+                s.cancel(id, "enough").await;
+                let result = called_off(s, id, "enough").await;
+                assert_eq!(result["iterations"], 0);
+                within_a_second(s, id).await;
+            }
+            assert_eq!(s.model.requests().len(), 1);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_cancel_in_a_transaction_counts_when_that_commits_and_not_if_it_does_not() {
+    Setup::new()
+        .replies([Reply::never()])
+        .run(async |s| {
+            let id = s.send(&ask("x")).await;
+            s.model.arrived(1).await;
+            s.sql(format!("DO $$ BEGIN PERFORM chat.cancel('{id}'); RAISE EXCEPTION 'no'; EXCEPTION WHEN raise_exception THEN END $$"))
+                .await;
+            assert_eq!(s.job(&id).await["cancel_requested_at"], Value::Null);
+            // The worker has heard of something else since, and of this nothing.
+            let other = s.send(&scheduled()).await;
+            s.waits(&other, "schedule").await;
+            Way::Sql.cancel(s, &other, "this one").await;
+            called_off(s, &other, "this one").await;
+            assert_eq!(s.job(&id).await["status"], "running");
+            Way::Sql.cancel(s, &id, "now it is").await;
+            called_off(s, &id, "now it is").await;
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn the_next_turn_runs_after_one_that_was_called_off_and_is_asked_legally() {
     Setup::new()
         .calc()
