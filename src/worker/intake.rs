@@ -17,7 +17,7 @@ use crate::store::Wants;
 const MOST_AHEAD: usize = 256;
 /// So many times as many free slots as deliveries are sent ahead, and more shall be.
 const WIDER: usize = 4;
-/// How long a worker without a free slot keeps what was sent ahead to itself.
+/// How long a worker keeps to itself what was sent ahead and has no slot.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long before its time is over a stopping worker gives its jobs back.
@@ -52,8 +52,9 @@ enum Taken {
 impl Worker {
     /// Takes jobs in until `stop`, at most `CHAT_CONCURRENCY` at once, each on `runs`.
     ///
-    /// While no slot is free it takes nothing from the broker, and what was sent ahead goes to
-    /// Postgres with a wake-up: a busy worker never sits on a job that an idle one could do.
+    /// While no slot is free it takes nothing from the broker; and what was sent ahead and waits for
+    /// too long goes to Postgres with a wake-up: a busy worker never sits on a job that an idle one
+    /// could do.
     ///
     /// `abandon` drops every run where it stands; its job stays as its last entry left it.
     pub async fn take_in(
