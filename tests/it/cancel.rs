@@ -4,11 +4,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::scenario::{Scenario, Setup, ask, call, eventually, puppet, said, with};
+use crate::scenario::{Properties, Scenario, Setup, ask, call, eventually, puppet, said, with};
 use crate::stub_model::Reply;
 
 /// How somebody calls a job off.
@@ -514,6 +515,93 @@ async fn a_control_message_that_is_none_becomes_a_dead_letter_and_the_next_one_i
             s.model.arrived(1).await;
             s.control(cancel.to_string()).await;
             called_off(s, &id, "the job was cancelled").await;
+            assert!(s.results_so_far().await.is_empty());
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_job_whose_worker_died_is_called_off_and_asked_no_more() {
+    Setup::new()
+        .replicas(2)
+        .model(|_| Reply::never())
+        .run(async |s| {
+            let id = s.send(&ask("x")).await;
+            s.model.arrived(1).await;
+            let worker = s.worker_of(&id).await;
+            worker.signal(Signal::KILL);
+            worker.ended().await;
+            s.cancel(&id, "enough").await;
+            let result = called_off(s, &id, "enough").await;
+            assert_eq!(result["attempt"], 1);
+            let seconds = s.seconds(&id, "cancel_requested_at", "finished_at").await;
+            assert!(seconds < 6.0, "it took {seconds} s");
+            assert_eq!(s.model.requests().len(), 1);
+            assert_eq!(s.runs_of(&id).await.len(), 1);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn who_waits_for_a_job_that_is_called_off_is_told_in_its_own_queue() {
+    Setup::new()
+        .replies([Reply::never()])
+        .run(async |s| {
+            let queue = s.broker.declare(&s.name("reply.mine")).await;
+            let inbox = s.broker.consume(&queue).await;
+            let properties = Properties::default()
+                .with_reply_to(queue.as_str().into())
+                .with_correlation_id("mine".into());
+            let waiting = s.send_with(&scheduled(), properties.clone()).await;
+            s.waits(&waiting, "schedule").await;
+            let running = with(ask("x"), "metadata", json!({"ticket": 991}));
+            let running = s.send_with(&running, properties).await;
+            s.model.arrived(1).await;
+            for id in [waiting, running] {
+                s.cancel(&id, "").await;
+                let told = inbox.next().await;
+                assert_eq!(
+                    (told.message_id(), told.correlation_id()),
+                    (id, "mine".to_owned())
+                );
+                assert_eq!(told.json()["status"], "cancelled");
+            }
+            let metadata = s.row("SELECT metadata FROM chat.jobs WHERE turn = 1").await;
+            assert_eq!(metadata["metadata"], json!({"ticket": 991}));
+            assert!(s.results_so_far().await.is_empty());
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_hundred_turns_can_be_called_off_at_once() {
+    const TURNS: usize = 100;
+    let gate = Arc::new(Semaphore::new(0));
+    Setup::new()
+        .replicas(2)
+        .replies([Reply::text("first").when(&gate), Reply::text("last")])
+        .run(async |s| {
+            let conversation = Uuid::new_v4().to_string();
+            let first = s.send(&in_conversation("first", &conversation)).await;
+            s.model.arrived(1).await;
+            let mut ids = Vec::new();
+            for number in 0..TURNS {
+                let job = in_conversation(&format!("{number}"), &conversation);
+                ids.push(s.send(&job).await);
+            }
+            let waiting = "SELECT count(*) AS jobs FROM chat.jobs WHERE wait_reason = 'turn'";
+            s.row_where(waiting, |row| row["jobs"] == TURNS).await;
+            s.sql("SELECT chat.cancel(id) FROM chat.jobs WHERE wait_reason = 'turn'").await;
+            for id in &ids {
+                assert_eq!(s.result_of(id).await.json()["status"], "cancelled");
+            }
+            let longest = "SELECT extract(epoch FROM max(finished_at - cancel_requested_at))::double precision AS seconds FROM chat.jobs";
+            let seconds = s.row(longest).await["seconds"].as_f64().unwrap();
+            assert!(seconds < 3.0, "it took {seconds} s");
+            gate.add_permits(1);
+            assert_eq!(s.result_of(&first).await.json()["status"], "completed");
+            let last = s.answer(&in_conversation("last", &conversation)).await;
+            assert_eq!((&last["turn"], &last["status"]), (&json!(TURNS + 2), &json!("completed")));
             assert!(s.results_so_far().await.is_empty());
         })
         .await;
