@@ -30,6 +30,8 @@ const LAST: Duration = Duration::from_millis(1_150);
 /// How long a consumer may take to stop: a broker that does not answer must not use up the time of
 /// the running jobs.
 const LEAVE: Duration = Duration::from_secs(1);
+/// One that does answer gets so long in any case.
+const LEAVE_AT_LEAST: Duration = Duration::from_millis(200);
 
 /// Runs a worker until SIGTERM or SIGINT, and drains it then: no new jobs, `CHAT_DRAIN_SECS` for
 /// the running ones, every child ended, at most two seconds later. A second signal ends it at once.
@@ -133,7 +135,7 @@ async fn serve(
     worker.start((&runs, abandon), tasks, stop);
     tokio::select! {
         () = worker.take_in(&runs, signals.token(), abandon) => {}
-        () = signals.over(LEAVE.min(drain / 3)) => tracing::warn!("the broker does not let go"),
+        () = signals.over((drain / 3).clamp(LEAVE_AT_LEAST, LEAVE)) => tracing::warn!("the broker does not let go"),
     }
     tracing::info!(jobs = runs.len(), "stopping: running jobs may end");
     let end = signals.since().unwrap_or_else(Instant::now) + drain;

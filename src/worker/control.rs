@@ -2,6 +2,7 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::Worker;
+use super::delivery::PAUSE;
 use super::outgoing::Original;
 use crate::broker::Delivery;
 use crate::fault::{ErrorCode, Failure};
@@ -21,7 +22,11 @@ impl Worker {
             .run_until_cancelled(turns.awaiting(intake.next()))
             .await
         {
-            self.obey_one(delivery).await;
+            // On the side: one job whose row somebody has locked must not hold up the others.
+            let worker = self.clone();
+            self.0
+                .errands
+                .spawn(async move { worker.obey_one(delivery).await });
         }
         intake.stop().await;
     }
@@ -38,12 +43,18 @@ impl Worker {
         let kept = match done {
             Ok(Ok(())) => Ok(()),
             Ok(Err(failure)) => self.refuse_control(&original, failure).await,
-            Err(error) => Err(error),
+            // What the database cannot take it cannot take tomorrow either.
+            Err(error) => {
+                let text = format!("it cannot be obeyed: {error}");
+                let failure = Failure::new(ErrorCode::InvalidJob, text);
+                self.refuse_control(&original, failure).await
+            }
         };
         match kept {
             Ok(()) => delivery.ack(),
             Err(error) => {
-                tracing::error!(%error, "a control message cannot be obeyed; it goes back to the broker");
+                tracing::error!(%error, "a control message cannot be stored; it goes back to the broker");
+                tokio::time::sleep(PAUSE).await;
                 delivery.requeue();
             }
         }

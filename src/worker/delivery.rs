@@ -16,7 +16,7 @@ use crate::store::{Claimant, Claimed, ClaimedJob, Closed, NewJob, Next, StoreErr
 use crate::wire::{self, Job, Refused};
 
 /// How long a delivery that the database refuses is kept before the broker gets it back.
-const PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
+pub(super) const PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl Worker {
     /// One delivery, from its claim to its result; or to its wake-up, if it is to be handed over.

@@ -96,7 +96,7 @@ mod tests {
                 one("heartbeat", WaitsFor::Nothing),
                 one("sweep", WaitsFor::Nothing),
                 one("intake", WaitsFor::Deliveries),
-                one("control", WaitsFor::Database),
+                one("control", WaitsFor::Deliveries),
                 one("marks", WaitsFor::Database),
             ],
             database: HOUR,

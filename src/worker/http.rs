@@ -55,7 +55,7 @@ impl Worker {
                 one("heartbeat", &loops.heartbeat, WaitsFor::Nothing),
                 one("sweep", &loops.sweep, WaitsFor::Nothing),
                 one("intake", &loops.intake, WaitsFor::Deliveries),
-                one("control", &loops.control, WaitsFor::Database),
+                one("control", &loops.control, WaitsFor::Deliveries),
                 one("marks", &loops.marks, WaitsFor::Database),
             ],
             database: loops.database.lasting(Instant::now()),
