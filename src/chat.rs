@@ -141,10 +141,33 @@ impl OutcomeStatus {
 pub struct ToolOutcome {
     /// How it ended.
     pub status: OutcomeStatus,
-    /// What is stored: the result's text, cut at the server's `max_result_bytes`. Never empty.
+    /// What is stored: the result's text, cut at the server's `max_result_bytes`. Never empty, and
+    /// complete without `media`: it has a mark where each of them stood.
     pub text: String,
-    /// The result's size before any cut, in bytes.
+    /// The text's size before any cut, in bytes.
     pub bytes: u64,
+    /// What models may look at, in the order of its marks in the text.
+    pub media: Arc<[Media]>,
+}
+
+/// What a tool shows besides text: an image, or a PDF document. Also the JSON of rows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Media {
+    /// `image/png`, `image/jpeg`, `image/gif`, `image/webp` or `application/pdf`, as the bytes say.
+    pub mime_type: String,
+    /// The bytes in base64 (RFC 4648, section 4), padded.
+    pub data: String,
+    /// The last part of its address, if it has one: `chart.pdf`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+impl Media {
+    /// Whether it is an image, which most models take; what else there is, few do.
+    #[must_use]
+    pub fn is_image(&self) -> bool {
+        self.mime_type.starts_with("image/")
+    }
 }
 
 /// Tokens used by one model call or by a job.
@@ -321,8 +344,10 @@ pub enum PromptMessage {
     Tool {
         /// Which call.
         call_id: String,
-        /// What the model reads; never empty.
+        /// What the model reads; never empty, and complete without `media`.
         content: Arc<str>,
+        /// What the model may look at as well.
+        media: Arc<[Media]>,
     },
 }
 

@@ -144,6 +144,7 @@ async fn a_turn_with_a_tool_goes_all_the_way_round() {
     prompt.messages.push(PromptMessage::Tool {
         call_id,
         content: "42".into(),
+        media: Arc::default(),
     });
     let answered = model.complete(&prompt, soon()).await.unwrap();
     assert_eq!(answered.content.as_deref(), Some("The answer is 42"));
@@ -165,6 +166,7 @@ async fn what_the_provider_said_is_replayed_byte_for_byte() {
         PromptMessage::Tool {
             call_id: "a".to_owned(),
             content: "2".into(),
+            media: Arc::default(),
         },
     ]);
     model.complete(&history, soon()).await.unwrap();
@@ -187,6 +189,7 @@ async fn malformed_arguments_are_repaired_when_they_are_replayed() {
         PromptMessage::Tool {
             call_id: "a".to_owned(),
             content: "no JSON".into(),
+            media: Arc::default(),
         },
     ]);
     model.complete(&history, soon()).await.unwrap();
@@ -626,6 +629,7 @@ mod strictness {
         PromptMessage::Tool {
             call_id: id.to_owned(),
             content: content.into(),
+            media: Arc::default(),
         }
     }
 

@@ -9,7 +9,9 @@
 
 use std::sync::Arc;
 
-use chat_worker::chat::{Answer, OutcomeStatus, Stop, ToolCall, ToolChoice, ToolOutcome, Usage};
+use chat_worker::chat::{
+    Answer, Media, OutcomeStatus, Stop, ToolCall, ToolChoice, ToolOutcome, Usage,
+};
 use chat_worker::clock::{Clock as _, SystemClock};
 use chat_worker::config::OnIterationLimit;
 use chat_worker::conversation::{Conversation, Entry, Limits, Step};
@@ -111,6 +113,7 @@ fn result(iteration: u32, position: u32, text: &str) -> NewResult {
         status: OutcomeStatus::Succeeded,
         text: text.to_owned(),
         bytes: 2,
+        media: Arc::default(),
     };
     NewResult {
         iteration,
@@ -673,6 +676,55 @@ async fn from_every_prefix_of_a_log_what_was_stored_is_read_again() {
                 run = claimed.run;
             }
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_tools_showed_is_read_again_newest_first_up_to_a_limit() {
+    Ground::run(async |ground| {
+        const MIB: usize = 1024 * 1024;
+        let run = ground.running(&job(), ground.worker().await).await.run;
+        append_answer(ground, &run, 1, &answer(&["c1", "c2", "c3"]), 3).await;
+        // What cannot be packed, so that it counts in full.
+        let mut random = 1_u64;
+        let mut noise = |bytes: usize| -> String {
+            let digit = |random: &mut u64| {
+                *random = random
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
+                char::from(b'A' + u8::try_from(*random >> 33 & 15).unwrap())
+            };
+            (0..bytes).map(|_| digit(&mut random)).collect()
+        };
+        let mut showing = |position: u32, bytes: usize| {
+            let mut result = result(1, position, "[image]");
+            let media = Media {
+                mime_type: "image/png".to_owned(),
+                data: noise(bytes),
+                name: Some("a.png".to_owned()),
+            };
+            result.outcome.media = Arc::new([media]);
+            result
+        };
+        let stored = [
+            showing(1, 20 * MIB),
+            result(1, 2, "nothing"),
+            showing(3, 20 * MIB),
+        ];
+        ground.store.append(&run, &stored, None).await.unwrap();
+        let shown: Vec<_> = ground
+            .taken_over(&run)
+            .await
+            .entries
+            .into_iter()
+            .filter_map(|entry| match entry {
+                Entry::Returned { outcome, .. } => Some(outcome.media),
+                Entry::Answered(_) | Entry::Interrupted { .. } => None,
+            })
+            .collect();
+        assert_eq!([shown[0].len(), shown[1].len()], [0, 0], "the oldest");
+        assert_eq!(shown[2], stored[2].outcome.media);
     })
     .await;
 }

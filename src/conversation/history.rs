@@ -62,6 +62,7 @@ pub(super) fn push_round<'a>(
         lines.push(PromptMessage::Tool {
             call_id: call.call_id.clone(),
             content: model_view(&outcome.text, result_bytes).into(),
+            media: Arc::clone(&outcome.media),
         });
     }
 }

@@ -7,6 +7,7 @@
 
 mod history;
 mod limits;
+mod media;
 mod prompt;
 mod state;
 mod step;

@@ -3,6 +3,7 @@ use std::borrow::Cow;
 use chrono::{DateTime, Utc};
 
 use super::history::{PastTurn, push_round};
+use super::media;
 use super::state::{CallState, Conversation};
 use crate::chat::{Content, Part, PromptMessage, Role};
 use crate::ids::ConversationId;
@@ -64,6 +65,7 @@ impl Opening {
                 push_round(&round.answer, outcomes, self.result_bytes, &mut lines);
             }
         }
+        media::keep_newest(&mut lines);
         lines
     }
 }
@@ -98,16 +100,17 @@ fn tokens(lines: &[PromptMessage]) -> u64 {
             Content::Parts(parts) => parts.iter().map(part_bytes).sum(),
         },
         PromptMessage::Assistant { message, .. } => message.get().len(),
-        PromptMessage::Tool { content, .. } => content.len(),
+        PromptMessage::Tool { content, media, .. } => content.len() + IMAGE * media.len(),
     };
     let frame = 16;
     let total: usize = lines.iter().map(|line| bytes(line) + frame).sum();
     total as u64 / 4
 }
 
+/// What providers count for an image of middling size, in bytes of text.
+const IMAGE: usize = 4 * 800;
+
 fn part_bytes(part: &Part) -> usize {
-    /// What providers count for an image of middling size, in bytes of text.
-    const IMAGE: usize = 4 * 800;
     match part {
         Part::Text { text } => text.len(),
         Part::ImageUrl { .. } => IMAGE,

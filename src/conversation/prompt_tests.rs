@@ -41,6 +41,7 @@ fn round(text: &str, outcomes: Vec<Option<&str>>) -> PastRound {
                     status: OutcomeStatus::Succeeded,
                     text: text.into(),
                     bytes: 1,
+                    media: Arc::default(),
                 })
             })
             .collect(),
@@ -52,7 +53,9 @@ fn lines(opening: &Opening) -> Vec<String> {
         PromptMessage::System(text) => format!("rules {text}"),
         PromptMessage::Given(message) => format!("{:?} {:?}", message.role, message.content),
         PromptMessage::Assistant { tool_calls, .. } => format!("assistant {}", tool_calls.len()),
-        PromptMessage::Tool { call_id, content } => format!("tool {call_id} {content}"),
+        PromptMessage::Tool {
+            call_id, content, ..
+        } => format!("tool {call_id} {content}"),
     };
     opening.lines.iter().map(text).collect()
 }

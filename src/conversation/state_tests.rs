@@ -47,6 +47,7 @@ fn returned(position: u32) -> Entry {
         status: OutcomeStatus::Succeeded,
         text: "5".into(),
         bytes: 1,
+        media: Arc::default(),
     };
     Entry::Returned { position, outcome }
 }

@@ -19,6 +19,7 @@ mod replay;
 mod reply;
 mod request;
 mod retry;
+mod shown;
 #[cfg(test)]
 mod tests;
 mod transport;

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::replay::Replay;
+use super::shown::{ShownPart, parts};
 use crate::chat::{Message, Prompt, PromptMessage, ReasoningEffort, ToolChoice, ToolSpec};
 
 /// What differs between servers of the same API.
@@ -82,6 +83,10 @@ enum Said<'a> {
     },
     Given(&'a Message),
     Assistant(Replay<'a>),
+    Shown {
+        role: &'static str,
+        content: Vec<ShownPart<'a>>,
+    },
     Tool {
         role: &'static str,
         tool_call_id: &'a str,
@@ -114,7 +119,7 @@ impl<'a> Request<'a> {
         };
         Self {
             model: &prompt.model,
-            messages: prompt.messages.iter().map(said).collect(),
+            messages: messages(&prompt.messages),
             tools: prompt.tools.iter().map(tool).collect(),
             // A choice without tools is refused. With the choice `none` the tools stay: they keep
             // the provider's cached prefix, and make tool messages in the history legal.
@@ -132,22 +137,49 @@ impl<'a> Request<'a> {
     }
 }
 
-fn said(message: &PromptMessage) -> Said<'_> {
-    match message {
-        PromptMessage::System(content) => Said::System {
-            role: "system",
-            content,
-        },
-        PromptMessage::Given(message) => Said::Given(message),
-        PromptMessage::Assistant {
-            message,
-            tool_calls,
-        } => Said::Assistant(Replay::new(message, tool_calls)),
-        PromptMessage::Tool { call_id, content } => Said::Tool {
-            role: "tool",
-            tool_call_id: call_id,
-            content,
-        },
+/// A tool message holds text alone, and an assistant's tool messages stand together: what the tools
+/// of a round showed follows as a message of the user.
+fn messages(messages: &[PromptMessage]) -> Vec<Said<'_>> {
+    let mut all = Vec::with_capacity(messages.len());
+    let mut shown = Vec::new();
+    for message in messages {
+        let next = match message {
+            PromptMessage::Tool {
+                call_id,
+                content,
+                media,
+            } => {
+                shown.extend(parts(call_id, media));
+                all.push(Said::Tool {
+                    role: "tool",
+                    tool_call_id: call_id,
+                    content,
+                });
+                continue;
+            }
+            PromptMessage::System(content) => Said::System {
+                role: "system",
+                content,
+            },
+            PromptMessage::Given(message) => Said::Given(message),
+            PromptMessage::Assistant {
+                message,
+                tool_calls,
+            } => Said::Assistant(Replay::new(message, tool_calls)),
+        };
+        show(&mut shown, &mut all);
+        all.push(next);
+    }
+    show(&mut shown, &mut all);
+    all
+}
+
+fn show<'a>(shown: &mut Vec<ShownPart<'a>>, all: &mut Vec<Said<'a>>) {
+    if !shown.is_empty() {
+        all.push(Said::Shown {
+            role: "user",
+            content: std::mem::take(shown),
+        });
     }
 }
 

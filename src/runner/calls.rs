@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -168,6 +169,7 @@ fn unknown_outcome() -> ToolOutcome {
         status: OutcomeStatus::Interrupted,
         text: text.to_owned(),
         bytes: 0,
+        media: Arc::default(),
     }
 }
 

@@ -7,7 +7,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::StoreError;
-use crate::chat::{Answer, Message, OutcomeStatus, Stop, ToolCall, ToolOutcome, Usage};
+use crate::chat::{Answer, Media, Message, OutcomeStatus, Stop, ToolCall, ToolOutcome, Usage};
 use crate::conversation::{Entry, PastRound, PastTurn};
 use crate::escape::{disarm, disarm_text};
 use crate::ids::{ConversationId, JobId};
@@ -15,6 +15,9 @@ use crate::wire::Job;
 
 /// The most earlier turns that are read for a prompt.
 const MAX_TURNS: i32 = 200;
+/// The most bytes of images and the like that are read for a prompt, newest first; what is older is
+/// known by its marks in the results' texts.
+const MAX_MEDIA_BYTES: i64 = 32 * 1024 * 1024;
 
 /// The job that a stored request holds. It was checked when it came in.
 ///
@@ -159,10 +162,14 @@ async fn load_calls(
 ) -> Result<BTreeMap<(Uuid, i32), Vec<StoredCall>>, StoreError> {
     let rows = sqlx::query!(
         r#"
-        SELECT job_id, iteration, call_id, offered_as, arguments::text AS "arguments!", status::text AS "status!", result, result_bytes
-        FROM chat.tool_calls WHERE job_id = ANY($1) ORDER BY job_id, iteration, position
+        SELECT job_id, iteration, call_id, offered_as, arguments::text AS "arguments!", status::text AS "status!", result, result_bytes,
+               CASE WHEN media IS NOT NULL AND sum(pg_column_size(media)) OVER newest_first <= $2 THEN media END AS "media: Json<Arc<[Media]>>"
+        FROM chat.tool_calls WHERE job_id = ANY($1)
+        WINDOW newest_first AS (ORDER BY array_position($1, job_id) DESC, iteration DESC, position DESC)
+        ORDER BY job_id, iteration, position
         "#,
-        jobs
+        jobs,
+        MAX_MEDIA_BYTES
     )
     .fetch_all(connection)
     .await?;
@@ -177,6 +184,7 @@ async fn load_calls(
                     .and_then(|bytes| u64::try_from(bytes).ok())
                     .unwrap_or_default(),
                 text,
+                media: row.media.map(|media| media.0).unwrap_or_default(),
             });
         let call = StoredCall {
             call: ToolCall {

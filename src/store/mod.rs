@@ -13,6 +13,7 @@ mod claim_facts;
 mod claim_locked;
 mod claim_rules;
 mod close;
+mod columns;
 mod dead_letters;
 mod doubt;
 mod enqueue;

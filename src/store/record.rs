@@ -1,10 +1,10 @@
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
+use super::columns::{Calls, Results};
 use super::{Store, StoreError};
 use crate::chat::{Answer, ToolOutcome, Usage};
 use crate::crash::{self, Act};
-use crate::escape::{armour, armour_text, is_too_deep};
 use crate::fault::Failure;
 use crate::ids::{ConversationId, JobId, WorkerId};
 use crate::wire::{FinishReason, Status};
@@ -196,9 +196,10 @@ pub(super) async fn record(
         ), returned AS (
             UPDATE chat.tool_calls AS c
             SET status = r.status::chat.tool_call_status, result = r.result, result_bytes = r.bytes,
+                media = r.media::json,
                 started_at = r.started_at, finished_at = r.finished_at, attempt = $2
-            FROM owned, unnest($7::int[], $8::int[], $9::text[], $10::text[], $11::bigint[], $12::timestamptz[], $13::timestamptz[])
-                AS r (iteration, position, status, result, bytes, started_at, finished_at)
+            FROM owned, unnest($7::int[], $8::int[], $9::text[], $10::text[], $11::bigint[], $12::timestamptz[], $13::timestamptz[], $47::text[])
+                AS r (iteration, position, status, result, bytes, started_at, finished_at, media)
             WHERE c.job_id = owned.id AND c.iteration = r.iteration AND c.position = r.position AND c.finished_at IS NULL
         ), iteration AS (
             INSERT INTO chat.iterations (job_id, number, attempt, model, response_id, message, content, refusal, finish_reason,
@@ -288,6 +289,7 @@ pub(super) async fn record(
         count(totals.cached_tokens),
         count(totals.output_tokens),
         count(totals.reasoning_tokens),
+        &results.media as &[Option<String>],
     )
     .fetch_one(connection)
     .await?;
@@ -304,93 +306,10 @@ pub(super) async fn record(
     })
 }
 
-/// Results as columns, for `unnest`.
-struct Results<'a> {
-    iterations: Vec<i32>,
-    positions: Vec<i32>,
-    statuses: Vec<&'a str>,
-    texts: Vec<&'a str>,
-    bytes: Vec<i64>,
-    started_at: Vec<DateTime<Utc>>,
-    finished_at: Vec<DateTime<Utc>>,
-}
-
-impl<'a> Results<'a> {
-    fn of(results: &'a [NewResult]) -> Self {
-        Self {
-            iterations: results
-                .iter()
-                .map(|result| number(result.iteration))
-                .collect(),
-            positions: results
-                .iter()
-                .map(|result| number(result.position))
-                .collect(),
-            statuses: results
-                .iter()
-                .map(|result| result.outcome.status.as_str())
-                .collect(),
-            texts: results
-                .iter()
-                .map(|result| result.outcome.text.as_str())
-                .collect(),
-            bytes: results
-                .iter()
-                .map(|result| count(result.outcome.bytes))
-                .collect(),
-            started_at: results.iter().map(|result| result.started_at).collect(),
-            finished_at: results.iter().map(|result| result.finished_at).collect(),
-        }
-    }
-}
-
-/// Calls as columns, for `unnest`.
-#[derive(Default)]
-struct Calls<'a> {
-    ids: Vec<&'a str>,
-    names: Vec<&'a str>,
-    servers: Vec<Option<&'a str>>,
-    tools: Vec<&'a str>,
-    arguments: Vec<String>,
-}
-
-impl<'a> Calls<'a> {
-    fn of(iteration: Option<&NewIteration<'a>>) -> Self {
-        let Some(iteration) = iteration else {
-            return Self::default();
-        };
-        let calls = || iteration.answer.tool_calls.iter();
-        Self {
-            ids: calls().map(|call| call.call_id.as_str()).collect(),
-            names: calls().map(|call| call.name.as_str()).collect(),
-            servers: iteration
-                .routes
-                .iter()
-                .map(|route| route.server.as_deref())
-                .collect(),
-            tools: iteration
-                .routes
-                .iter()
-                .map(|route| route.tool.as_str())
-                .collect(),
-            arguments: calls().map(|call| as_json(&call.arguments)).collect(),
-        }
-    }
-}
-
-/// The arguments as the model wrote them, if that is JSON; else as a JSON string.
-fn as_json(arguments: &str) -> String {
-    let json = armour(arguments);
-    match serde_json::from_str::<serde::de::IgnoredAny>(&json) {
-        Ok(_) if !is_too_deep(&json) => json.into_owned(),
-        Ok(_) | Err(_) => serde_json::Value::from(armour_text(arguments).as_ref()).to_string(),
-    }
-}
-
 pub(super) fn number(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 
-fn count(count: u64) -> i64 {
+pub(super) fn count(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }

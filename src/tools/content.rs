@@ -2,6 +2,7 @@
 //! Pure.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -42,6 +43,7 @@ pub(super) fn read_line(text: String, whole: usize, max_bytes: usize) -> ToolOut
         status: OutcomeStatus::Succeeded,
         text,
         bytes,
+        media: Arc::default(),
     }
 }
 
@@ -57,6 +59,7 @@ pub(super) fn outcome(status: OutcomeStatus, text: String, max_bytes: usize) -> 
         status,
         text: armoured(text),
         bytes: u64::try_from(size).unwrap_or(u64::MAX),
+        media: Arc::default(),
     }
 }
 

@@ -145,6 +145,7 @@ fn turn(
     let answers = tool_calls.iter().map(|call| PromptMessage::Tool {
         call_id: call.call_id.clone(),
         content: "42".into(),
+        media: Arc::default(),
     });
     let answers: Vec<_> = answers.collect();
     let mut turn = vec![

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{body, json, prompt, raw, user};
 use crate::chat::{
-    Content, ImageUrl, Message, ModelOptions, Part, PromptMessage, ReasoningEffort, Role,
+    Content, ImageUrl, Media, Message, ModelOptions, Part, PromptMessage, ReasoningEffort, Role,
     ToolChoice, ToolSpec,
 };
 use crate::model::request::{Dialect, Request};
@@ -47,6 +47,60 @@ fn parts_are_sent_as_they_are() {
         {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}},
     ]}]);
     assert_eq!(sent["messages"], expected);
+}
+
+#[test]
+fn what_tools_show_follows_all_tool_messages_of_the_round_as_the_users() {
+    let shown = |mime_type: &str, name: Option<&str>| Media {
+        mime_type: mime_type.to_owned(),
+        data: "QUJD".to_owned(),
+        name: name.map(str::to_owned),
+    };
+    let tool = |call_id: &str, media: Vec<Media>| PromptMessage::Tool {
+        call_id: call_id.to_owned(),
+        content: "[a mark]".into(),
+        media: media.into(),
+    };
+    let asks = || PromptMessage::Assistant {
+        message: raw(r#"{"role":"assistant","content":null}"#),
+        tool_calls: Arc::new([]),
+    };
+    let sent = json(&body(&prompt(vec![
+        asks(),
+        tool("a", vec![shown("image/png", None)]),
+        tool("b", vec![]),
+        tool(
+            "c",
+            vec![
+                shown("application/pdf", Some("x.pdf")),
+                shown("image/gif", None),
+            ],
+        ),
+        asks(),
+        tool("d", vec![shown("image/webp", None)]),
+        user("Hi"),
+    ])));
+    let roles: Vec<_> = sent["messages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|message| message["role"].as_str().unwrap())
+        .collect();
+    let round = ["assistant", "tool", "tool", "tool", "user"];
+    assert_eq!(roles[..5], round);
+    assert_eq!(roles[5..], ["assistant", "tool", "user", "user"]);
+    assert_eq!(sent["messages"][1]["content"], "[a mark]");
+    let image = |url: &str| json!({"type": "image_url", "image_url": {"url": url}});
+    assert_eq!(
+        sent["messages"][4]["content"],
+        json!([
+            {"type": "text", "text": "Shown by the tool call a:"},
+            image("data:image/png;base64,QUJD"),
+            {"type": "text", "text": "Shown by the tool call c:"},
+            {"type": "file", "file": {"filename": "x.pdf", "file_data": "data:application/pdf;base64,QUJD"}},
+            image("data:image/gif;base64,QUJD"),
+        ])
+    );
 }
 
 #[test]
