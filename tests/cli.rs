@@ -97,6 +97,11 @@ async fn help_shows_every_setting_with_its_default() {
         ("CHAT_DB_CONNECTIONS", "10"),
         ("OPENAI_API_KEY", ""),
         ("OPENAI_BASE_URL", "https://api.openai.com/v1"),
+        ("OPENAI_ORG_ID", ""),
+        ("OPENAI_PROJECT_ID", ""),
+        ("OPENAI_HEADERS", ""),
+        ("OPENAI_API_VERSION", ""),
+        ("CHAT_MODEL_CONFIG", ""),
         ("CHAT_API", "auto"),
         ("CHAT_MODEL", "gpt-4o-mini"),
         ("CHAT_MODELS", ""),
@@ -147,6 +152,7 @@ async fn help_shows_no_secret_of_the_environment() {
         ("DATABASE_URL", SECRET),
         ("DATABASE_DIRECT_URL", SECRET),
         ("OPENAI_API_KEY", SECRET),
+        ("OPENAI_HEADERS", SECRET),
     ];
     for command in [
         "run",

@@ -15,7 +15,7 @@ use chat_worker::chat::{
     ToolSpec,
 };
 use chat_worker::clock::Deadline;
-use chat_worker::config::{ModelConfig, Secret};
+use chat_worker::config::{ModelConfig, ModelProfile, ProviderConfig, Secret};
 use chat_worker::fault::{ErrorCode, Fault};
 use chat_worker::model::{Model, ModelError};
 use serde_json::value::RawValue;
@@ -31,13 +31,12 @@ use server::{Recorded, Reply, Script, StubModel};
 const KEY: &str = "sk-test-0123456789";
 
 fn config(base_url: String) -> ModelConfig {
-    ModelConfig {
-        api_key: Some(Secret::new(KEY)),
-        base_url,
-        default_model: "gpt-4o-mini".to_owned(),
-        allowed_models: Vec::new(),
-        timeout: Duration::from_secs(20),
-    }
+    configured(base_url, Some(Secret::new(KEY)))
+}
+
+fn configured(base_url: String, key: Option<Secret>) -> ModelConfig {
+    let profile = ModelProfile::at(ProviderConfig::new(base_url, key));
+    ModelConfig::new("gpt-4o-mini", profile, Duration::from_secs(20))
 }
 
 fn connect(stub: &StubModel) -> Model {
@@ -114,11 +113,7 @@ async fn an_answer_in_words_comes_back_with_its_usage() {
 #[tokio::test]
 async fn without_a_key_no_authorization_is_sent() {
     let stub = StubModel::start(Script::queue([Reply::text("Hi")]));
-    let config = ModelConfig {
-        api_key: None,
-        ..config(stub.base_url())
-    };
-    let model = Model::connect(&config).unwrap();
+    let model = Model::connect(&configured(stub.base_url(), None)).unwrap();
     model.complete(&hello(), soon()).await.unwrap();
     assert!(!stub.requests()[0].headers.contains_key("authorization"));
 }
@@ -474,11 +469,7 @@ async fn the_key_is_in_no_text() {
 async fn a_key_that_no_header_can_carry_is_an_error_and_no_panic() {
     let stub = StubModel::start(Script::arithmetic());
     let api_key = Some(Secret::new("sk-with-newline\n"));
-    let error = Model::connect(&ModelConfig {
-        api_key,
-        ..config(stub.base_url())
-    })
-    .unwrap_err();
+    let error = Model::connect(&configured(stub.base_url(), api_key)).unwrap_err();
     assert!(!error.to_string().contains("sk-with"), "{error}");
 }
 
@@ -493,10 +484,7 @@ async fn a_check_says_whether_the_model_is_there() {
     };
     let said = Model::connect(&config).unwrap().check().await.unwrap();
     assert!(said.contains("gpt-9 is not among its 2 models"), "{said}");
-    let elsewhere = ModelConfig {
-        base_url: format!("{}/other", stub.base_url()),
-        ..config
-    };
+    let elsewhere = configured(format!("{}/other", stub.base_url()), None);
     let said = Model::connect(&elsewhere).unwrap().check().await.unwrap();
     assert!(said.contains("does not list"), "{said}");
 }

@@ -5,6 +5,8 @@
 //! reads the environment. May import the leaves only.
 
 mod broker;
+mod expand;
+mod fields;
 mod jobs;
 mod model;
 mod problems;
@@ -16,7 +18,10 @@ mod worker;
 
 pub use broker::{BrokerConfig, BrokerSettings};
 pub use jobs::{JobsConfig, JobsSettings, OnIterationLimit};
-pub use model::{ModelConfig, ModelSettings};
+pub use model::{
+    Api, Azure, MaxTokensField, ModelConfig, ModelOption, ModelProfile, ModelSettings, Price,
+    Profiles, ProviderConfig,
+};
 pub use problems::Problems;
 pub use secret::Secret;
 pub use store::{StoreConfig, StoreSettings};
@@ -27,7 +32,7 @@ pub use tools::{
 };
 pub use worker::{WorkerConfig, WorkerSettings};
 
-/// Looks a variable of the environment up, for `${NAME}` in `MCP_CONFIG`.
+/// Looks a variable of the environment up, for `${NAME}` in `MCP_CONFIG` and `CHAT_MODEL_CONFIG`.
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// The environment of this process.
@@ -89,7 +94,7 @@ impl Settings {
         let mut problems = Problems::default();
         let broker = self.broker.parse(&mut problems);
         let store = self.store.parse(&mut problems);
-        let model = self.model.parse(&mut problems);
+        let model = self.model.parse(lookup, &mut problems);
         let tools = self.tools.parse(lookup, &mut problems);
         let jobs = self.jobs.parse(&mut problems);
         let worker = self.worker.parse(&mut problems);

@@ -55,8 +55,9 @@ impl Model {
     /// [`ModelError::Client`] when the HTTP client cannot be built.
     pub fn connect(config: &ModelConfig) -> Result<Self, ModelError> {
         let http = http_client()?;
-        let base_url = config.base_url.trim_end_matches('/').to_owned();
-        let authorization = config.api_key.as_ref().map(bearer).transpose()?;
+        let provider = &config.defaults.provider;
+        let base_url = provider.base_url.trim_end_matches('/').to_owned();
+        let authorization = provider.api_key.as_ref().map(bearer).transpose()?;
         // Everything is set, so that no variable of the environment gets a say.
         // The key is put in by the transport, which marks it as not to be shown.
         let openai = OpenAIConfig::new()
@@ -72,7 +73,7 @@ impl Model {
             dialect: Dialect::of(&base_url),
             gate: Gate::default(),
             base_url,
-            key: config.api_key.clone(),
+            key: provider.api_key.clone(),
             default_model: config.default_model.clone(),
             timeout: config.timeout,
         })))

@@ -48,6 +48,15 @@ fn the_messages_shown_are_messages() {
 }
 
 #[test]
+fn the_file_of_models_shown_is_one() {
+    let shown = Page::read().all("toml");
+    let [file] = shown.as_slice() else {
+        panic!("expected one file of TOML, got {}", shown.len());
+    };
+    tables::read_model_config(file);
+}
+
+#[test]
 fn the_settings_shown_are_those_of_the_program() {
     let shown = tables::settings_of_page(&Page::read());
     let real = tables::settings_of_program();

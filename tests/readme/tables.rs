@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
+use std::time::Duration;
 
-use chat_worker::config::{Config, Settings};
+use chat_worker::config::{Config, ModelConfig, ModelProfile, ProviderConfig, Settings};
 use clap::Parser as _;
 
 use super::page::Page;
@@ -122,4 +123,18 @@ pub(crate) fn read_mcp_config(text: &str) {
 fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
     let (_, rest) = text.split_once(before)?;
     Some(rest.split_once(after)?.0)
+}
+
+/// Reads a file of models as a worker would.
+pub(crate) fn read_model_config(text: &str) {
+    let profile = ModelProfile::at(ProviderConfig::new("http://127.0.0.1:1/v1", None));
+    let config = ModelConfig::new("gpt-4o-mini", profile, Duration::from_secs(1));
+    let config = config
+        .with_file(text, &|name| Some(format!("value-of-{name}")))
+        .unwrap_or_else(|problems| panic!("{problems}"));
+    let known = config.names();
+    let fallbacks = known
+        .iter()
+        .flat_map(|name| &config.profile(name).fallbacks);
+    assert!(fallbacks.count() > 0, "the example shows fallbacks");
 }

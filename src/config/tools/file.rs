@@ -3,10 +3,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::super::expand::expand;
+use super::super::fields::{Fields, Members, escape};
 use super::super::{Lookup, Problems, Secret};
 use super::defaults::Defaults;
-use super::fields::{Fields, Members, escape};
-use super::words::expand;
 use super::{
     Isolation, LEAST_RESULT_BYTES, MOST_RESULT_BYTES, OnInterrupt, Protocol, ServerConfig,
     Transport, parse_isolation,
@@ -93,7 +93,7 @@ fn parse_servers(
             );
         }
         let body = serde_json::from_str::<Value>(body.get()).unwrap_or_default();
-        let fields = Fields::new(pointer, body, problems);
+        let fields = Fields::new(SETTING, pointer, body, problems);
         parsed.extend(parse_server(name, fields, defaults, lookup));
     }
     parsed
@@ -204,7 +204,7 @@ fn parse_pool(fields: &mut Fields<'_>, server: &mut ServerConfig) {
         return;
     };
     let pointer = fields.pointer("pool");
-    let mut pool = Fields::new(pointer, value, fields.problems());
+    let mut pool = Fields::new(SETTING, pointer, value, fields.problems());
     if let Some(size) = pool.number("size", 1, 1000) {
         server.pool.size = usize::try_from(size).unwrap_or(usize::MAX);
     }

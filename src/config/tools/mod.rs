@@ -1,7 +1,6 @@
 //! Which tool servers there are: the settings, and the file that they may name.
 
 mod defaults;
-mod fields;
 mod file;
 mod words;
 

@@ -5,9 +5,7 @@ use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::super::Problems;
-
-const SETTING: &str = "MCP_CONFIG";
+use super::Problems;
 
 /// The members of a JSON object in their order, with repeats, which a map would swallow.
 pub(super) struct Members(pub(super) Vec<(String, Box<RawValue>)>);
@@ -34,23 +32,30 @@ impl<'de> Deserialize<'de> for Members {
     }
 }
 
-/// An object of the file, read field by field: what is wrong is noted with its JSON pointer, and
-/// [`Fields::finish`] notes what nobody asked for.
+/// An object of a file that a setting names, read field by field: what is wrong is noted with its
+/// JSON pointer, and [`Fields::finish`] notes what nobody asked for.
 pub(super) struct Fields<'p> {
+    setting: &'static str,
     pointer: String,
     members: Map<String, Value>,
     problems: &'p mut Problems,
 }
 
 impl<'p> Fields<'p> {
-    pub(super) fn new(pointer: String, value: Value, problems: &'p mut Problems) -> Self {
+    pub(super) fn new(
+        setting: &'static str,
+        pointer: String,
+        value: Value,
+        problems: &'p mut Problems,
+    ) -> Self {
         let members = if let Value::Object(members) = value {
             members
         } else {
-            problems.note(SETTING, format!("{pointer}: expected an object"));
+            problems.note(setting, format!("{pointer}: expected an object"));
             Map::new()
         };
         Self {
+            setting,
             pointer,
             members,
             problems,
@@ -61,7 +66,7 @@ impl<'p> Fields<'p> {
     pub(super) fn note(&mut self, at: &str, what: impl fmt::Display) {
         let pointer = &self.pointer;
         self.problems
-            .note(SETTING, format!("{pointer}/{at}: {what}"));
+            .note(self.setting, format!("{pointer}/{at}: {what}"));
     }
 
     pub(super) fn problems(&mut self) -> &mut Problems {
@@ -70,6 +75,13 @@ impl<'p> Fields<'p> {
 
     pub(super) fn pointer(&self, field: &str) -> String {
         format!("{}/{field}", self.pointer)
+    }
+
+    /// Whether the field is there and not taken yet.
+    pub(super) fn has(&self, field: &str) -> bool {
+        self.members
+            .get(field)
+            .is_some_and(|value| !value.is_null())
     }
 
     /// The field as it stands; a null is as good as none.
@@ -98,6 +110,13 @@ impl<'p> Fields<'p> {
             number,
             &format!("a whole number from {least} to {most}"),
         )
+    }
+
+    /// A number that is not negative, whole or not.
+    pub(super) fn amount(&mut self, field: &str) -> Option<f64> {
+        let value = self.take(field)?;
+        let amount = value.as_f64().filter(|amount| *amount >= 0.0);
+        self.expect(field, amount, "a number, 0 or more")
     }
 
     pub(super) fn texts(&mut self, field: &str) -> Option<Vec<String>> {
