@@ -97,7 +97,8 @@ pub struct ToolCall {
 }
 
 /// How a tool call ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum OutcomeStatus {
     /// The tool answered.
     Succeeded,

@@ -243,7 +243,7 @@ async fn wrong_usage_ends_with_two() {
         &["dead", "drop", "--all", "--older-than", "1d"],
         &["dead", "drop", "--older-than", "1d", JOB],
         &["dead", "drop", "--older-than", "soon"],
-        &["schema", "event"],
+        &["schema", "events"],
     ] {
         let ran = run(args, &[]).await;
         assert_eq!(ran.code, 2, "{args:?}: {}", ran.err);

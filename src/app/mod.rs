@@ -123,6 +123,7 @@ async fn serve(
     let parts = Parts {
         config,
         broker: started.broker,
+        announcer: started.announcer,
         store: started.store,
         runner,
         clock,

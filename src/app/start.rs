@@ -5,10 +5,11 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::broker::Broker;
+use crate::broker::{Announcer, Broker};
 use crate::config::Config;
 use crate::fault::Fault;
 use crate::store::{Store, StoreError};
+use crate::wire::EVENT_TYPE;
 
 /// How long a service that is not there yet is waited for: in a fresh deployment all start at once.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -18,6 +19,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Services {
     pub(super) store: Store,
     pub(super) broker: Broker,
+    pub(super) announcer: Announcer,
 }
 
 /// Connects to the database and the broker, and prepares both.
@@ -42,7 +44,18 @@ pub(super) async fn services(
     )
     .await
     .context("AMQP_URL: the broker cannot be used")?;
-    Ok(Services { store, broker })
+    let announcer = patiently(
+        "the broker",
+        async || Announcer::connect(&config.broker, &name, EVENT_TYPE, tasks).await,
+        crate::broker::BrokerError::fault,
+    )
+    .await
+    .context("AMQP_URL: the broker cannot be used")?;
+    Ok(Services {
+        store,
+        broker,
+        announcer,
+    })
 }
 
 async fn prepared_store(config: &Config, migrate: bool) -> Result<Store, StoreError> {

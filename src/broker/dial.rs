@@ -37,6 +37,12 @@ impl Dial {
         })
     }
 
+    /// With frames of this size at most: the library keeps 64 of them for each connection.
+    pub(super) fn with_frames_of(mut self, bytes: u32) -> Self {
+        self.uri.query.frame_max.get_or_insert(bytes);
+        self
+    }
+
     pub(super) async fn connect(&self) -> Result<Arc<Connection>, BrokerError> {
         let connection = self.connect_bare().await?;
         topology::declare(&connection, &self.names).await?;

@@ -49,7 +49,15 @@ impl Link {
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Result<Self, BrokerError> {
-        let dial = Dial::new(config, name)?;
+        Self::keep(Dial::new(config, name)?, tasks, stop).await
+    }
+
+    /// The same, with a dial that is set.
+    pub(super) async fn keep(
+        dial: Dial,
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+    ) -> Result<Self, BrokerError> {
         let connection = dial.connect().await?;
         let doubt = Arc::new(Notify::new());
         let (sender, state) = watch::channel(State::new(Some(Arc::clone(&connection)), None));
@@ -73,6 +81,16 @@ impl Link {
         }
     }
 
+    /// The connection, if there is one now that the broker reads from.
+    pub(super) fn current(&self) -> Option<Arc<Connection>> {
+        let state = self.state.borrow();
+        let current = state.connection.as_ref().filter(|current| {
+            let status = current.status();
+            status.connected() && !status.blocked()
+        });
+        current.map(Arc::clone)
+    }
+
     /// Returns when `connection` is not the one in use any more.
     pub(super) async fn gone(&mut self, connection: &Arc<Connection>) {
         let other = |state: &State| match &state.connection {
@@ -94,9 +112,7 @@ impl Link {
 
     /// Whether there is a connection that the broker reads from.
     pub(super) fn is_up(&self) -> bool {
-        let state = self.state.borrow();
-        let status = state.connection.as_ref().map(|current| current.status());
-        status.is_some_and(|status| status.connected() && !status.blocked())
+        self.current().is_some()
     }
 
     /// For how long there has been a connection; nothing while there is none.

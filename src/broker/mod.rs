@@ -6,9 +6,11 @@
 //!
 //! Two connections, because a broker short of memory or disk stops reading from one that publishes:
 //! acknowledgements must not wait behind it
-//! (<https://www.rabbitmq.com/docs/connection-blocked>). The client library's own recovery is off:
+//! (<https://www.rabbitmq.com/docs/connection-blocked>). Events have a third, so that nobody who
+//! listens to them can slow results. The client library's own recovery is off:
 //! it tells a consumer nothing of the messages that come a second time.
 
+mod announcer;
 mod attempt;
 mod delivery;
 mod dial;
@@ -31,6 +33,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::BrokerConfig;
 
+pub use announcer::{Announcement, Announcer};
 pub use delivery::Delivery;
 pub use error::{BrokerError, PublishError};
 pub use health::{BrokerHealth, IntakeState};

@@ -86,22 +86,6 @@ impl Publisher {
         outcome
     }
 
-    /// Publishes if that needs no waiting, and does not say how it went: for events, which slow
-    /// nobody and may get lost.
-    pub fn offer(&self, message: Outgoing) {
-        if !self.link.is_up() {
-            return;
-        }
-        match Parcel::new(message) {
-            Ok(parcel) => {
-                if self.desk.try_send(parcel).is_err() {
-                    tracing::debug!("the publisher is busy; an event is dropped");
-                }
-            }
-            Err(error) => tracing::debug!(%error, "an event is dropped"),
-        }
-    }
-
     /// Whether there is such a queue: for the direct reply-to of a requester
     /// (`amq.rabbitmq.reply-to.…`), whether the requester is still there.
     ///

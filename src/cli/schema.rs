@@ -17,6 +17,8 @@ enum Message {
     Job,
     /// The result that comes out
     Result,
+    /// What is said of a job while it goes on
+    Event,
 }
 
 /// Prints the JSON Schema of a message.
@@ -24,6 +26,7 @@ pub(super) fn run(args: &SchemaArgs) -> anyhow::Result<ExitCode> {
     let schema = match args.message {
         Message::Job => wire::job_schema(),
         Message::Result => wire::result_schema(),
+        Message::Event => wire::event_schema(),
     };
     output::line(&serde_json::to_string_pretty(&schema)?)?;
     Ok(ExitCode::SUCCESS)

@@ -4,20 +4,36 @@ use std::time::Duration;
 use metrics::{Histogram, counter, histogram};
 
 use super::figure::{
-    COMMIT_FAILURES, COMMIT_SECONDS, MODEL_CALL_SECONDS, MODEL_RETRIES, PUBLISH_SECONDS, TOKENS,
-    TOOL_CALL_SECONDS, UNKNOWN_TOOLS,
+    COMMIT_FAILURES, COMMIT_SECONDS, EVENTS, MODEL_CALL_SECONDS, MODEL_RETRIES, PUBLISH_SECONDS,
+    TOKENS, TOOL_CALL_SECONDS, UNKNOWN_TOOLS,
 };
 
 pub(super) fn begin() {
     tokens(Tokens::default());
     counter!(MODEL_RETRIES).increment(0);
     unknown_tool(0);
+    events_published(0);
+    events_dropped(0);
 }
 
 /// The broker confirmed a message, or did not.
 pub fn published(is_confirmed: bool, took: Duration) {
     let outcome = if is_confirmed { "confirmed" } else { "failed" };
     histogram!(PUBLISH_SECONDS, "outcome" => outcome).record(took);
+}
+
+/// So many events went to the broker.
+pub fn events_published(events: usize) {
+    count_events("published", events);
+}
+
+/// So many events found no room, or no connection.
+pub fn events_dropped(events: usize) {
+    count_events("dropped", events);
+}
+
+fn count_events(outcome: &'static str, events: usize) {
+    counter!(EVENTS, "outcome" => outcome).increment(u64::try_from(events).unwrap_or(u64::MAX));
 }
 
 /// The database has what was written.

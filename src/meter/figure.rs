@@ -79,6 +79,8 @@ figures! {
         "From a job's first run to its end, the waits between its runs included.";
     PUBLISH_SECONDS: Histogram "chat_publish_seconds"
         "From handing a message to the publisher to the broker's confirm, by outcome.";
+    EVENTS: Counter "chat_events_total"
+        "Events of jobs, by outcome: published, or dropped since they found no room or no connection.";
     COMMIT_SECONDS: Histogram "chat_commit_seconds"
         "Writes to the database that succeeded, the wait for a connection included, by what was written.";
     COMMIT_FAILURES: Counter "chat_commit_failures_total"

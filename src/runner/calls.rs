@@ -6,7 +6,7 @@ use futures_util::stream;
 use tokio::time::Instant;
 
 use super::leash::Halt;
-use super::run::{Flow, JobInHand, Progress, Ran, Runner};
+use super::run::{Flow, JobInHand, Progress, Ran, Runner, millis};
 use crate::chat::{OutcomeStatus, ToolOutcome};
 use crate::clock::Deadline;
 use crate::conversation::{Entry, Outcome, PendingCall};
@@ -14,6 +14,7 @@ use crate::escape::armour_text;
 use crate::fault::{ErrorCode, Failure};
 use crate::store::{NewResult, RouteOf, StoreError, Written};
 use crate::tools::{CallMeta, Invocation, Offer, RetryClass, Route};
+use crate::wire::{EventCall, Happening};
 
 /// Calls of one answer that run at the same time.
 const AT_ONCE: usize = 16;
@@ -97,6 +98,7 @@ impl Runner {
         (iteration, gaps): (u32, u64),
     ) -> NewResult {
         let started_at = self.clock.now();
+        let named = || named(offer, call, iteration);
         // A tool whose server is away now may have done something then.
         let is_safe = class(offer, call) == Some(RetryClass::Safe);
         let outcome = if call.interrupted && !is_safe {
@@ -116,14 +118,22 @@ impl Runner {
                 },
                 deadline: self.deadline(job),
             };
+            job.events.say(|| Happening::ToolStarted { call: named() });
             self.tools.call(offer, &invocation).await
         };
+        let finished_at = self.clock.now();
+        job.events.say(|| Happening::ToolFinished {
+            call: named(),
+            status: outcome.status,
+            bytes: outcome.bytes,
+            duration_ms: millis(started_at, finished_at),
+        });
         NewResult {
             iteration,
             position: call.position,
             outcome,
             started_at,
-            finished_at: self.clock.now(),
+            finished_at,
         }
     }
 
@@ -142,6 +152,18 @@ impl Runner {
             (deadline - self.clock.now()).to_std().unwrap_or_default()
         });
         Deadline::after(left)
+    }
+}
+
+/// A call, as events name it.
+fn named(offer: &Offer, call: &PendingCall, iteration: u32) -> EventCall {
+    let name = &call.call.name;
+    EventCall {
+        iteration,
+        position: call.position,
+        call_id: call.call.call_id.clone(),
+        tool: name.clone(),
+        server: offer.find(name).map(|route| route.server().to_owned()),
     }
 }
 

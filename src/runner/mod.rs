@@ -6,6 +6,7 @@
 
 mod calls;
 mod ending;
+mod events;
 mod leash;
 mod over;
 mod patience;
@@ -14,7 +15,9 @@ mod run;
 mod settlement;
 
 pub use ending::Ended;
+pub use events::{Events, JobEvents, Said, Whose};
 pub use leash::{Halt, Leash};
+pub(crate) use over::tried_again;
 pub(crate) use patience::insisting;
 pub use patience::{Patience, TRY};
 pub use pulse::Pulse;

@@ -1,3 +1,7 @@
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
 use super::ending::{self, Ended};
 use super::leash::Halt;
 use super::patience::insisting;
@@ -8,6 +12,19 @@ use crate::conversation::Outcome;
 use crate::fault::{Failure, Fault};
 use crate::meter;
 use crate::store::{Finished, NewIteration, StoreError, Written, cancelled};
+use crate::wire::{Happening, ResultError, WaitReason};
+
+/// What is said of a job that waits to be tried again.
+pub(crate) fn tried_again(now: DateTime<Utc>, wait: Duration, failure: Failure) -> Happening {
+    Happening::JobWaiting {
+        reason: WaitReason::Retry,
+        due_at: now.checked_add_signed(TimeDelta::from_std(wait).unwrap_or_default()),
+        error: Some(ResultError {
+            code: failure.code,
+            message: failure.message,
+        }),
+    }
+}
 
 /// The ends of a run.
 impl Runner {
@@ -70,6 +87,9 @@ impl Runner {
                     next,
                 } => {
                     let result = ending::result(job, &ending, finished_at, answer_to);
+                    job.events.say(|| Happening::JobFinished {
+                        result: Box::new(result.result.clone()),
+                    });
                     return Ok(Ran::Ended(Box::new(Ended { result, next })));
                 }
                 // Its entries are stored; only its end was not.
@@ -107,6 +127,8 @@ impl Runner {
                 match insisting!("park", self.store, self.store.park(run, wait, &failure))? {
                     Written::Stored => {
                         meter::retried(failure.code.as_str());
+                        job.events
+                            .say(|| tried_again(self.clock.now(), wait, failure));
                         Ok(Ran::Parked)
                     }
                     Written::Fenced => Ok(Ran::Fenced),

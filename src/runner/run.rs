@@ -1,7 +1,10 @@
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
+
 use super::calls::routes;
 use super::ending::Ended;
+use super::events::JobEvents;
 use super::leash::Leash;
 use super::pulse::{Pulse, STALE};
 use crate::chat::{Prompt, ToolChoice};
@@ -14,7 +17,7 @@ use crate::model::Model;
 use crate::runner::insisting;
 use crate::store::{ClaimedJob, NewIteration, NewResult, Next, Store, StoreError, Written};
 use crate::tools::{Offer, Selection, Toolbox};
-use crate::wire::Job;
+use crate::wire::{Happening, Job};
 
 /// Runs jobs: the rooms that a run needs.
 #[derive(Clone)]
@@ -48,6 +51,8 @@ pub struct JobInHand {
     pub model: Arc<str>,
     /// What stops the run from outside.
     pub leash: Leash,
+    /// Where the run says what happens.
+    pub events: JobEvents,
     /// [`Pulse::gaps`] from before the claim.
     pub gaps: u64,
 }
@@ -101,6 +106,11 @@ impl Runner {
                 job: job.claimed.run.job_id.to_string(),
                 what: error.to_string(),
             })?;
+        job.events.say(|| Happening::JobStarted {
+            model: Arc::clone(&job.model),
+            turn: u32::try_from(job.claimed.run.turn).unwrap_or_default(),
+            iterations: conversation.iterations(),
+        });
         let mut progress = Progress {
             conversation,
             unsaved: Vec::new(),
@@ -127,6 +137,10 @@ impl Runner {
             .iter()
             .map(|server| missing(server))
             .collect();
+        if !offer.missing().is_empty() {
+            let servers = offer.missing().iter().map(ToString::to_string).collect();
+            job.events.say(|| Happening::ToolsMissing { servers });
+        }
         let conversation_id = job.claimed.run.conversation_id;
         let system = system_prompt(
             &self.jobs.system_prompt,
@@ -215,6 +229,11 @@ impl Runner {
         ask: Ask,
     ) -> Result<Flow, StoreError> {
         let started_at = self.clock.now();
+        let round = ask.iteration;
+        job.events.say(|| Happening::ModelStarted {
+            iteration: round,
+            model: Arc::clone(&job.model),
+        });
         let asked = tokio::select! {
             biased;
             () = job.leash.wait() => None,
@@ -230,6 +249,14 @@ impl Runner {
             }
         };
         let finished_at = self.clock.now();
+        job.events.say(|| Happening::ModelFinished {
+            iteration: round,
+            model: answer.model.clone(),
+            finish_reason: answer.finish_reason.clone(),
+            tool_calls: u32::try_from(answer.tool_calls.len()).unwrap_or(u32::MAX),
+            usage: answer.usage,
+            duration_ms: millis(started_at, finished_at),
+        });
         progress = progress.after(job, Entry::Answered(answer.clone()))?;
         let next = progress.conversation.next_step(finished_at);
         let routes = routes(offer, answer.tool_calls.iter().map(|call| &call.name));
@@ -284,6 +311,11 @@ fn selection(job: &Job) -> Selection<'_> {
             allow: &tools.allow,
             deny: &tools.deny,
         })
+}
+
+/// The time between two moments; none if the clock was set back.
+pub(super) fn millis(from: DateTime<Utc>, to: DateTime<Utc>) -> u64 {
+    u64::try_from((to - from).num_milliseconds()).unwrap_or_default()
 }
 
 fn missing(server: &str) -> String {

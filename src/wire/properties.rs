@@ -7,6 +7,8 @@ use crate::ids::JobId;
 pub const JOB_TYPE: &str = "chat.job";
 /// AMQP `type` of a result.
 pub const RESULT_TYPE: &str = "chat.result";
+/// AMQP `type` of an event.
+pub const EVENT_TYPE: &str = "chat.event";
 /// AMQP `type` of a wake-up: an empty body, and the job's id as `message_id`.
 pub const WAKE_TYPE: &str = "chat.wake";
 /// AMQP `type` of a control message; it may also have none.

@@ -216,7 +216,7 @@ impl Worker {
     async fn follow(&self, taken: Taken, brought: Option<(Job, Original)>) {
         match taken {
             Taken::Run(claimed, held) => Box::pin(self.run(*claimed, brought, held)).await,
-            Taken::Closed(closed) => Box::pin(self.closed(*closed)).await,
+            Taken::Closed(closed) => Box::pin(self.closed(*closed, None)).await,
             Taken::Finished(stored) => Box::pin(self.publish_result(&stored)).await,
             Taken::Queued(next) => self.wake(next),
             Taken::Settled => {}

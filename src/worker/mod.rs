@@ -8,6 +8,7 @@
 mod control;
 mod counting;
 mod delivery;
+mod events;
 mod health;
 mod http;
 mod in_hand;
@@ -30,11 +31,11 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::broker::{Broker, Publisher};
+use crate::broker::{Announcer, Broker, Publisher};
 use crate::clock::Clock;
 use crate::config::{Config, ModelConfig};
 use crate::ids::WorkerId;
-use crate::runner::{Pulse, Runner};
+use crate::runner::{Events, Pulse, Runner};
 use crate::store::{Registration, Store, StoreError};
 
 use in_hand::InHand;
@@ -52,6 +53,8 @@ pub struct Parts {
     pub config: Config,
     /// The broker.
     pub broker: Broker,
+    /// Where events are sent.
+    pub announcer: Announcer,
     /// The record.
     pub store: Store,
     /// What runs jobs.
@@ -78,6 +81,7 @@ struct Inner {
     publisher: Publisher,
     store: Store,
     runner: Runner,
+    events: Events,
     clock: Arc<dyn Clock>,
     in_hand: InHand,
     marks: Marks,
@@ -113,6 +117,8 @@ impl Worker {
         };
         parts.store.register(&registration).await?;
         let loops = Loops::default();
+        let (events, said) = Events::channel(Arc::clone(&parts.clock));
+        tasks.spawn(events::announce(said, parts.announcer, stop.clone()));
         Ok(Self(Arc::new(Inner {
             id,
             registration,
@@ -136,6 +142,7 @@ impl Worker {
             clock: parts.clock,
             pulse: parts.runner.pulse.clone(),
             runner: parts.runner,
+            events,
             judgement: Judgement::default(),
             loops,
             figures: parts.figures,

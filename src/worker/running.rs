@@ -11,17 +11,18 @@ use crate::crash::Act;
 use crate::fault::{ErrorCode, Failure, Fault};
 use crate::ids::UserId;
 use crate::meter::{self, Attempt};
-use crate::runner::{Ended, JobInHand, Ran, Settlement, insisting, settle};
+use crate::runner::{
+    Ended, JobEvents, JobInHand, Ran, Settlement, Whose, insisting, settle, tried_again,
+};
 use crate::store::{ClaimedJob, Closed, Next, StoreError, StoredResult, Written, parse_request};
-use crate::wire::Job;
+use crate::wire::{Happening, Job};
 
 /// What became of a run.
-#[derive(PartialEq, Eq)]
 pub(super) enum Run {
     /// The job has ended, waits, or is somebody else's.
     Settled,
-    /// The job is still with this worker, and unfinished.
-    BrokeOff,
+    /// The job is still with this worker, and unfinished. Its events, if it could be read.
+    BrokeOff(Option<JobEvents>),
 }
 
 impl Worker {
@@ -36,8 +37,8 @@ impl Worker {
         let run = claimed.run;
         let traceparent = claimed.traceparent.clone();
         let running = Box::pin(self.run_once(claimed, brought, &held));
-        if running.await == Run::BrokeOff {
-            let ended = Box::pin(self.broke_off(run, traceparent)).await;
+        if let Run::BrokeOff(events) = running.await {
+            let ended = Box::pin(self.broke_off(run, traceparent, events)).await;
             if let Err(error) = ended {
                 tracing::error!(job.id = %run.job_id, %error, "a job that broke off cannot be settled");
             }
@@ -59,10 +60,11 @@ impl Worker {
         let run = claimed.run;
         let job = match self.in_hand(claimed, job, held) {
             Ok(job) => job,
-            Err(Unfit::Unreadable) => return Run::BrokeOff,
-            Err(Unfit::Refused(failure)) => return Box::pin(self.end(run, failure)).await,
+            Err(Unfit::Unreadable) => return Run::BrokeOff(None),
+            Err(Unfit::Refused(failure)) => return Box::pin(self.end(run, failure, None)).await,
         };
         let span = job_span(&job);
+        let events = job.events.clone();
         let running = tracing::Instrument::instrument(Box::pin(self.0.runner.run(*job)), span);
         let ran = AssertUnwindSafe(running).catch_unwind().await;
         match ran {
@@ -73,13 +75,14 @@ impl Worker {
             Ok(Err(error)) => tracing::error!(job.id = %run.job_id, %error, "a run broke off"),
             Err(_panic) => tracing::error!(job.id = %run.job_id, "a run panicked"),
         }
-        Run::BrokeOff
+        Run::BrokeOff(Some(events))
     }
 
     async fn broke_off(
         &self,
         run: crate::store::Run,
         traceparent: Option<String>,
+        events: Option<JobEvents>,
     ) -> Result<(), StoreError> {
         // As they are now: an entry that the run has stored takes back what was counted before.
         let Some(failures) = insisting!("owner", self.0.store, self.0.store.failures(&run))? else {
@@ -107,18 +110,26 @@ impl Worker {
                     meter::attempt(Attempt::Fenced);
                 } else {
                     meter::retried(failure.code.as_str());
+                    if let Some(events) = events {
+                        events.say(|| tried_again(self.0.clock.now(), wait, failure));
+                    }
                     meter::attempt(Attempt::Parked);
                 }
             }
             Settlement::Fail => {
-                Box::pin(self.end(run, failure)).await;
+                Box::pin(self.end(run, failure, events)).await;
             }
         }
         Ok(())
     }
 
     /// Ends a claimed job without running it.
-    async fn end(&self, run: crate::store::Run, failure: Failure) -> Run {
+    async fn end(
+        &self,
+        run: crate::store::Run,
+        failure: Failure,
+        events: Option<JobEvents>,
+    ) -> Run {
         match insisting!(
             "close",
             self.0.store,
@@ -126,7 +137,7 @@ impl Worker {
         ) {
             Ok(Some(closed)) => {
                 meter::attempt(counting::attempt_of(closed.result.result.status));
-                Box::pin(self.closed(closed)).await;
+                Box::pin(self.closed(closed, events)).await;
             }
             Ok(None) => {
                 meter::attempt(Attempt::Fenced);
@@ -151,6 +162,13 @@ impl Worker {
             None => self.stored_job(&claimed)?,
         };
         let user = UserId::new(&job.user_id).ok_or(Unfit::Unreadable)?;
+        let whose = Whose {
+            job_id: claimed.run.job_id,
+            conversation_id: claimed.run.conversation_id,
+            user_id: Arc::from(user.as_str()),
+            attempt: u32::try_from(claimed.run.attempt).unwrap_or_default(),
+            metadata: job.metadata.clone().map(Arc::new),
+        };
         let model = job
             .model
             .clone()
@@ -162,6 +180,7 @@ impl Worker {
             job,
             leash: held.leash().clone(),
             gaps: held.gaps(),
+            events: self.0.events.of(whose, 0),
         }))
     }
 
@@ -211,13 +230,18 @@ impl Worker {
         }
     }
 
-    /// What follows the end of a job that nobody ran.
-    pub(super) async fn closed(&self, closed: Closed) {
+    /// What follows the end of a job that nobody ran; `events` are those of the run that it had here,
+    /// if it had one.
+    pub(super) async fn closed(&self, closed: Closed, events: Option<JobEvents>) {
         let Closed {
             result,
             next,
             request,
         } = closed;
+        let events = events.unwrap_or_else(|| self.events_after(&result.result));
+        events.say(|| Happening::JobFinished {
+            result: Box::new(result.result.clone()),
+        });
         let original = outgoing::known_original(result.result.job_id, &request, &result);
         self.ended(result, next, original).await;
     }

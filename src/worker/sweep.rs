@@ -175,7 +175,7 @@ impl Sweep {
                 Ok(Some(closed)) => {
                     let worker = self.worker.clone();
                     self.closings
-                        .spawn(async move { worker.closed(closed).await });
+                        .spawn(async move { worker.closed(closed, None).await });
                 }
                 Ok(None) => {}
                 // The others need not wait for it.

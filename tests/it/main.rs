@@ -15,6 +15,7 @@ mod cancel;
 mod drain;
 mod duplicates;
 mod escapes;
+mod events;
 mod handover;
 mod hostile_input;
 mod lifecycle;

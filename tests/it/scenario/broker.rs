@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use futures_util::StreamExt as _;
 use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeleteOptions,
-    QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions,
+    QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions,
 };
 use lapin::types::FieldTable;
 use lapin::{Channel, Confirmation, Connection, ConnectionProperties, Consumer};
@@ -37,6 +37,8 @@ pub(crate) struct Inbox {
 pub(crate) struct Received {
     pub(crate) body: Vec<u8>,
     pub(crate) properties: Properties,
+    /// The routing key.
+    pub(crate) key: String,
 }
 
 impl Broker {
@@ -83,6 +85,22 @@ impl Broker {
         let queue = declaring.await.unwrap().name().to_string();
         lock(&self.more).insert(queue.clone());
         queue
+    }
+
+    /// Has what an exchange carries under `key` come into a queue.
+    pub(crate) async fn bind(&self, queue: &str, exchange: &str, key: &str) {
+        let options = QueueBindOptions::default();
+        let arguments = FieldTable::default();
+        self.channel
+            .queue_bind(
+                queue.into(),
+                exchange.into(),
+                key.into(),
+                options,
+                arguments,
+            )
+            .await
+            .unwrap();
     }
 
     /// Deletes a queue, as its owner may.
@@ -203,6 +221,7 @@ impl Inbox {
         Received {
             body: delivery.data,
             properties: delivery.properties,
+            key: delivery.routing_key.to_string(),
         }
     }
 }

@@ -1,0 +1,78 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+
+use super::Worker;
+use crate::broker::{Announcement, Announcer};
+use crate::escape::disarm;
+use crate::ids::ConversationId;
+use crate::meter;
+use crate::runner::{JobEvents, Said, Whose};
+use crate::wire::{Event, JobResult};
+
+/// Events that are written together.
+const BATCH: usize = 128;
+/// How long the last ones may take when the worker stops.
+const LAST: Duration = Duration::from_millis(500);
+
+/// Sends what is said until `stop`, and what is left then: in a task of its own, so that a broker
+/// that is slow to read slows no run.
+pub(super) async fn announce(mut said: Said, mut announcer: Announcer, stop: CancellationToken) {
+    let sending = async {
+        while let Some(Some(events)) = stop.run_until_cancelled(said.next(BATCH)).await {
+            send(&mut announcer, &events).await;
+        }
+        while !said.is_empty()
+            && let Some(events) = said.next(BATCH).await
+        {
+            send(&mut announcer, &events).await;
+        }
+    };
+    let over = async {
+        stop.cancelled().await;
+        tokio::time::sleep(LAST).await;
+    };
+    tokio::select! {
+        () = sending => {}
+        () = over => tracing::info!("the last events are lost"),
+    }
+}
+
+impl Worker {
+    /// The events of a job that ended without a run.
+    pub(super) fn events_after(&self, result: &JobResult) -> JobEvents {
+        let whose = Whose {
+            job_id: result.job_id,
+            conversation_id: result
+                .conversation_id
+                .unwrap_or(ConversationId(result.job_id.0)),
+            user_id: Arc::from(result.user_id.as_deref().unwrap_or_default()),
+            attempt: result.attempt,
+            metadata: result.metadata.clone().map(Arc::new),
+        };
+        self.0.events.of(whose, 0)
+    }
+}
+
+async fn send(announcer: &mut Announcer, events: &[Event]) {
+    let events: Vec<_> = events.iter().map(announcement).collect();
+    let lost = announcer.announce(&events).await;
+    meter::events_published(events.len().saturating_sub(lost));
+    meter::events_dropped(lost);
+}
+
+fn announcement(event: &Event) -> Announcement {
+    // An event holds texts and numbers only, which always are JSON.
+    let json = serde_json::to_string(event).unwrap_or_default();
+    let json = match disarm(&json) {
+        std::borrow::Cow::Borrowed(_) => json,
+        std::borrow::Cow::Owned(disarmed) => disarmed,
+    };
+    Announcement {
+        job: event.job_id,
+        event: event.what.name(),
+        body: Bytes::from(json),
+    }
+}

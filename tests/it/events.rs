@@ -1,0 +1,245 @@
+//! Progress, as who binds a queue to the events exchange sees it.
+
+use serde_json::{Value, json};
+
+use crate::scenario::{Inbox, Received, Scenario, Setup, ask, eventually, puppet, with};
+use crate::stub_model::Reply;
+
+/// Everything that is said from now on.
+async fn listener(s: &Scenario) -> Inbox {
+    listener_to(s, "#").await
+}
+
+async fn listener_to(s: &Scenario, key: &str) -> Inbox {
+    let queue = s.broker.declare("").await;
+    s.broker.bind(&queue, &s.name("events"), key).await;
+    s.broker.consume(&queue).await
+}
+
+/// The events of a job up to its end.
+async fn until_finished(inbox: &Inbox, id: &str) -> Vec<Value> {
+    let mut events = Vec::new();
+    loop {
+        let event = inbox.find(|event| event.json()["job_id"] == id).await;
+        assert_is_event(&event, id);
+        events.push(event.json());
+        if events.last().unwrap()["event"] == "job.finished" {
+            return events;
+        }
+    }
+}
+
+fn assert_is_event(message: &Received, id: &str) {
+    let event = message.json();
+    let name = event["event"].as_str().unwrap();
+    assert_eq!(message.key, format!("{id}.{name}"));
+    assert_eq!(event["version"], 1);
+    let properties = &message.properties;
+    let kind = properties.kind().as_ref().map(ToString::to_string);
+    assert_eq!(kind.as_deref(), Some("chat.event"));
+    assert_eq!(*properties.delivery_mode(), Some(1), "it is transient");
+}
+
+fn names(events: &[Value]) -> Vec<&str> {
+    let names = events.iter().map(|event| event["event"].as_str().unwrap());
+    names.collect()
+}
+
+/// Attempt and number of each event.
+fn numbers(events: &[Value]) -> Vec<(u64, u64)> {
+    let number = |event: &Value, field: &str| event[field].as_u64().unwrap();
+    let both = |event| (number(event, "attempt"), number(event, "sequence"));
+    events.iter().map(both).collect()
+}
+
+#[tokio::test]
+async fn a_job_says_what_it_does_from_its_start_to_its_whole_result() {
+    let setup = Setup::new().calc().model(puppet);
+    setup
+        .run(async |s| {
+            let inbox = listener(s).await;
+            let calls = json!([["calc__add", {"a": 20, "b": 22}], ["calc__fly", {}]]);
+            let job = with(ask(&calls.to_string()), "metadata", json!({"ticket": 991}));
+            let id = s.send(&job).await;
+            let result = s.result_of(&id).await.json();
+            let mut events = until_finished(&inbox, &id).await;
+            assert_eq!(
+                numbers(&events),
+                (1..=10).map(|number| (1, number)).collect::<Vec<_>>()
+            );
+            for event in &events {
+                assert_eq!(event["conversation_id"], id);
+                assert_eq!(event["user_id"], result["user_id"]);
+                assert_eq!(event["metadata"], json!({"ticket": 991}));
+            }
+            // The calls run together, so that their events come in any order.
+            events[3..7].sort_by_key(|event| {
+                (
+                    event["position"].as_u64(),
+                    event["event"] == "tool.finished",
+                )
+            });
+            let expected = [
+                "job.started",
+                "model.started",
+                "model.finished",
+                "tool.started",
+                "tool.finished",
+                "tool.started",
+                "tool.finished",
+                "model.started",
+                "model.finished",
+                "job.finished",
+            ];
+            assert_eq!(names(&events), expected);
+            assert_eq!(
+                (&events[0]["turn"], &events[0]["iterations"]),
+                (&json!(1), &json!(0))
+            );
+            assert_eq!(
+                (&events[2]["iteration"], &events[2]["tool_calls"]),
+                (&json!(1), &json!(2))
+            );
+            assert_eq!(
+                (
+                    &events[4]["tool"],
+                    &events[4]["server"],
+                    &events[4]["status"],
+                    &events[4]["bytes"]
+                ),
+                (
+                    &json!("calc__add"),
+                    &json!("calc"),
+                    &json!("succeeded"),
+                    &json!(2)
+                )
+            );
+            assert_eq!(
+                (
+                    &events[6]["tool"],
+                    &events[6]["server"],
+                    &events[6]["status"]
+                ),
+                (&json!("calc__fly"), &Value::Null, &json!("refused"))
+            );
+            assert!(events[4]["call_id"].is_string());
+            for call in &events[3..7] {
+                assert!(call.get("arguments").is_none() && call.get("result").is_none());
+            }
+            assert_eq!(events[9]["result"], result, "the whole result");
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_listener_may_bind_one_kind_of_event_of_all_jobs() {
+    let setup = Setup::new().replies([Reply::text("one"), Reply::text("two")]);
+    setup
+        .run(async |s| {
+            let ends = listener_to(s, "*.job.finished").await;
+            for reply in ["one", "two"] {
+                let id = s.send(&ask("x")).await;
+                let event = ends.next().await;
+                assert_is_event(&event, &id);
+                assert_eq!(event.json()["result"]["message"]["content"], reply);
+            }
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn each_attempt_counts_from_one_and_a_job_that_waits_says_why() {
+    let busy =
+        Reply::error(503, "server_error", "", "as scripted").with_header("retry-after", "3600");
+    let setup = Setup::new().replies([busy, Reply::text("at last")]);
+    setup
+        .run(async |s| {
+            let inbox = listener(s).await;
+            let id = s.send(&ask("x")).await;
+            s.waits(&id, "retry").await;
+            s.make_due(&id).await;
+            let events = until_finished(&inbox, &id).await;
+            let expected = [
+                "job.started",
+                "model.started",
+                "job.waiting",
+                "job.started",
+                "model.started",
+                "model.finished",
+                "job.finished",
+            ];
+            assert_eq!(names(&events), expected);
+            assert_eq!(
+                numbers(&events),
+                [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3), (2, 4)]
+            );
+            let waiting = &events[2];
+            assert_eq!(
+                (&waiting["reason"], &waiting["error"]["code"]),
+                (&json!("retry"), &json!("model_unavailable"))
+            );
+            assert!(waiting["due_at"].is_string());
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_job_that_is_called_off_says_so_while_it_runs_and_while_it_waits() {
+    let setup = Setup::new().replies([Reply::never()]);
+    setup
+        .run(async |s| {
+            let inbox = listener(s).await;
+            let later = with(ask("later"), "not_before", "2100-01-01T00:00:00Z");
+            for job in [ask("now"), later] {
+                let waits = job.get("not_before").is_some();
+                let id = s.send(&job).await;
+                if waits {
+                    s.waits(&id, "schedule").await;
+                } else {
+                    s.model.arrived(1).await;
+                }
+                s.cancel(&id, "enough").await;
+                let result = s.result_of(&id).await.json();
+                let events = until_finished(&inbox, &id).await;
+                assert_eq!(events.last().unwrap()["result"], result);
+                assert_eq!(result["status"], "cancelled");
+            }
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn tools_that_are_missing_are_named() {
+    let setup = Setup::new()
+        .unready()
+        .server("gone", json!({"command": "/no/such/program"}))
+        .replies([Reply::text("without")]);
+    setup
+        .run(async |s| {
+            let inbox = listener(s).await;
+            let id = s.send(&ask("x")).await;
+            let events = until_finished(&inbox, &id).await;
+            assert_eq!(names(&events)[..2], ["job.started", "tools.missing"]);
+            assert_eq!(events[1]["servers"], json!(["gone"]));
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn events_are_counted_also_when_nobody_listens() {
+    let setup = Setup::new().replies([Reply::text("one")]);
+    setup
+        .run(async |s| {
+            s.answer(&ask("x")).await;
+            let worker = s.worker();
+            eventually("four events", async || {
+                let (_, figures) = worker.get("/metrics").await;
+                figures
+                    .lines()
+                    .find(|line| *line == "chat_events_total{outcome=\"published\"} 4")
+                    .map(drop)
+            })
+            .await;
+        })
+        .await;
+}
