@@ -225,7 +225,8 @@ impl Stop {
 /// One answer of the model.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// The assistant message as the provider sent it; it is stored and replayed so.
+    /// What the provider sent, as it sent it: an assistant message of Chat Completions (an object), or
+    /// the output of Responses (an array). It is stored and replayed so.
     pub message: Arc<RawValue>,
     /// The text of it, if there is any.
     pub content: Option<String>,
@@ -241,6 +242,8 @@ pub struct Answer {
     pub usage: Usage,
     /// The model that answered, as the provider names it.
     pub model: Option<String>,
+    /// The same model, by its name in jobs and settings; none where that was not stored.
+    pub asked: Option<Arc<str>>,
     /// The provider's id of the answer.
     pub response_id: Option<String>,
 }
@@ -334,12 +337,14 @@ pub enum PromptMessage {
     System(Arc<str>),
     /// A message of a request.
     Given(Arc<Message>),
-    /// An earlier answer of the model: the provider's own JSON, and the calls that were read from it.
+    /// An earlier answer of a model: the provider's own JSON, and the calls that were read from it.
     Assistant {
-        /// The provider's message.
+        /// [`Answer::message`].
         message: Arc<RawValue>,
         /// The calls that are answered after it; empty for an answer in words.
         tool_calls: Arc<[ToolCall]>,
+        /// The model that said it, by its name in jobs and settings; none if that is not known.
+        asked: Option<Arc<str>>,
     },
     /// The answer to one call of the assistant message before it.
     Tool {

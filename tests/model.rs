@@ -135,6 +135,7 @@ async fn a_turn_with_a_tool_goes_all_the_way_round() {
     prompt.messages.push(PromptMessage::Assistant {
         message: asked.message,
         tool_calls: asked.tool_calls,
+        asked: asked.asked,
     });
     prompt.messages.push(PromptMessage::Tool {
         call_id,
@@ -157,6 +158,7 @@ async fn what_the_provider_said_is_replayed_byte_for_byte() {
         PromptMessage::Assistant {
             message: asked.message,
             tool_calls: asked.tool_calls,
+            asked: asked.asked,
         },
         PromptMessage::Tool {
             call_id: "a".to_owned(),
@@ -180,6 +182,7 @@ async fn malformed_arguments_are_repaired_when_they_are_replayed() {
         PromptMessage::Assistant {
             message: asked.message,
             tool_calls: asked.tool_calls,
+            asked: asked.asked,
         },
         PromptMessage::Tool {
             call_id: "a".to_owned(),
@@ -205,6 +208,7 @@ async fn an_answer_cut_off_in_a_call_asks_for_nothing_and_can_be_replayed() {
         PromptMessage::Assistant {
             message: asked.message,
             tool_calls: asked.tool_calls,
+            asked: asked.asked,
         },
         user("Go on"),
     ]);
@@ -610,6 +614,7 @@ mod strictness {
         PromptMessage::Assistant {
             message: raw(&message.to_string()),
             tool_calls: calls.collect(),
+            asked: None,
         }
     }
 

@@ -104,6 +104,7 @@ fn answer(calls: &[&str]) -> Answer {
             .collect(),
         usage,
         model: Some("m-1".to_owned()),
+        asked: Some("m-asked".into()),
         response_id: Some("r".to_owned()),
     }
 }
@@ -141,6 +142,7 @@ async fn append_answer(
     ];
     let iteration = NewIteration {
         number,
+        requested_model: "m",
         answer,
         routes: &routes,
         calls_starting: starting,

@@ -57,6 +57,7 @@ pub(super) fn push_round<'a>(
     lines.push(PromptMessage::Assistant {
         message: Arc::clone(&answer.message),
         tool_calls: Arc::clone(&answer.tool_calls),
+        asked: answer.asked.clone(),
     });
     for (call, outcome) in answer.tool_calls.iter().zip(outcomes) {
         lines.push(PromptMessage::Tool {

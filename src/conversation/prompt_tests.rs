@@ -32,6 +32,7 @@ fn round(text: &str, outcomes: Vec<Option<&str>>) -> PastRound {
             tool_calls: tool_calls.collect(),
             usage: Usage::default(),
             model: None,
+            asked: None,
             response_id: None,
         },
         outcomes: outcomes

@@ -38,6 +38,7 @@ fn answer(content: Option<&str>, calls: usize) -> Answer {
             ..Usage::default()
         },
         model: None,
+        asked: None,
         response_id: None,
     }
 }

@@ -9,12 +9,13 @@ use serde_json::value::RawValue;
 use tracing::Instrument;
 
 use super::classify::Verdict;
+use super::completions::reply;
+use super::completions::request::{Dialect, Request};
 use super::error::{ModelError, Refusal};
 use super::gate::{Gate, spread};
-use super::request::{Dialect, Request};
+use super::listing;
 use super::retry::{self, LONGEST_WAIT_IN_PLACE, Next};
 use super::transport::{Transport, http_client, verdict};
-use super::{listing, reply};
 use crate::chat::{Answer, Prompt, Usage};
 use crate::clock::Deadline;
 use crate::config::{ModelConfig, Secret};
@@ -144,7 +145,7 @@ impl Inner {
             }
             attempts += 1;
             let begun = Instant::now();
-            let attempted = self.attempt(&request, attempts, limit).await;
+            let attempted = self.attempt(&prompt.model, &request, attempts, limit).await;
             let outcome = attempted
                 .as_ref()
                 .map_or_else(Verdict::name, |_| "answered");
@@ -175,6 +176,7 @@ impl Inner {
     /// One request, one reply.
     async fn attempt(
         &self,
+        model: &Arc<str>,
         request: &Request<'_>,
         number: u32,
         limit: Duration,
@@ -191,7 +193,8 @@ impl Inner {
             Err(_) => return Err(Verdict::timeout(limit)),
         };
         crash::after(Act::Model);
-        let answer = reply::read(&reply)?;
+        let mut answer = reply::read(&reply)?;
+        answer.asked = Some(Arc::clone(model));
         span.record("tokens.input", answer.usage.input_tokens);
         span.record("tokens.output", answer.usage.output_tokens);
         meter::tokens(tokens(&answer.usage));

@@ -8,6 +8,7 @@
 
 mod classify;
 mod client;
+mod completions;
 mod error;
 mod gate;
 mod hints;
@@ -15,11 +16,7 @@ mod lenient;
 mod listing;
 mod piece;
 mod provider_error;
-mod replay;
-mod reply;
-mod request;
 mod retry;
-mod shown;
 #[cfg(test)]
 mod tests;
 mod transport;

@@ -262,6 +262,7 @@ impl Runner {
         let routes = routes(offer, answer.tool_calls.iter().map(|call| &call.name));
         let iteration = NewIteration {
             number: ask.iteration,
+            requested_model: &job.model,
             answer: &answer,
             routes: &routes,
             calls_starting: match &next {

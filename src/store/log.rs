@@ -121,7 +121,7 @@ async fn load_rounds(
     let mut calls = load_calls(connection, jobs).await?;
     let rows = sqlx::query!(
         r#"
-        SELECT job_id, number, model, response_id, message AS "message: Json<Box<RawValue>>", content, refusal, finish_reason,
+        SELECT job_id, number, model, asked_model, response_id, message AS "message: Json<Box<RawValue>>", content, refusal, finish_reason,
                input_tokens, cached_tokens, output_tokens, reasoning_tokens
         FROM chat.iterations WHERE job_id = ANY($1) ORDER BY job_id, number
         "#,
@@ -146,6 +146,7 @@ async fn load_rounds(
                 row.reasoning_tokens,
             ]),
             model: row.model,
+            asked: row.asked_model.map(Arc::from),
             response_id: row.response_id,
         };
         rounds

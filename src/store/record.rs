@@ -30,6 +30,8 @@ pub struct Run {
 pub struct NewIteration<'a> {
     /// The round, from 1.
     pub number: u32,
+    /// The model that the job is for.
+    pub requested_model: &'a str,
     /// The answer.
     pub answer: &'a Answer,
     /// Where each of its calls goes, in order.
@@ -203,8 +205,9 @@ pub(super) async fn record(
             WHERE c.job_id = owned.id AND c.iteration = r.iteration AND c.position = r.position AND c.finished_at IS NULL
         ), iteration AS (
             INSERT INTO chat.iterations (job_id, number, attempt, model, response_id, message, content, refusal, finish_reason,
-                tool_calls, input_tokens, cached_tokens, output_tokens, reasoning_tokens, started_at, finished_at)
-            SELECT id, $14::integer, $2, $15, $16, $17::text::json, $18, $19, $20, cardinality($21::text[]), $22, $23, $24, $25, $26, $27
+                tool_calls, input_tokens, cached_tokens, output_tokens, reasoning_tokens, started_at, finished_at,
+                requested_model, asked_model)
+            SELECT id, $14::integer, $2, $15, $16, $17::text::json, $18, $19, $20, cardinality($21::text[]), $22, $23, $24, $25, $26, $27, $48, $49
             FROM owned WHERE $14::integer IS NOT NULL
             ON CONFLICT (job_id, number) DO NOTHING
         ), calls AS (
@@ -290,6 +293,8 @@ pub(super) async fn record(
         count(totals.output_tokens),
         count(totals.reasoning_tokens),
         &results.media as &[Option<String>],
+        entry.iteration.map(|iteration| iteration.requested_model),
+        answer.and_then(|answer| answer.asked.as_deref()),
     )
     .fetch_one(connection)
     .await?;

@@ -482,6 +482,7 @@ pub(crate) async fn store_answer(ground: &Ground, run: &Run, number: u32) -> Wri
         tool_calls: [call].into(),
         usage: Usage::default(),
         model: None,
+        asked: None,
         response_id: None,
     };
     let routes = [RouteOf {
@@ -491,6 +492,7 @@ pub(crate) async fn store_answer(ground: &Ground, run: &Run, number: u32) -> Wri
     let now = SystemClock.now();
     let iteration = NewIteration {
         number,
+        requested_model: "m",
         answer: &answer,
         routes: &routes,
         calls_starting: 1,

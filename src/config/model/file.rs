@@ -296,13 +296,13 @@ fn dropped(fields: &mut Fields<'_>) -> Vec<ModelOption> {
     let names = fields.texts("drop").unwrap_or_default();
     let mut dropped = Vec::with_capacity(names.len());
     for (index, name) in names.iter().enumerate() {
-        match ModelOption::NAMES.iter().find(|(known, _)| known == name) {
-            Some((_, option)) => dropped.push(*option),
-            None => {
-                let known = ModelOption::NAMES.map(|(known, _)| known).join(", ");
-                fields.note(&format!("drop/{index}"), format!("expected one of {known}"));
-            }
-        }
+        let known = ModelOption::NAMES.iter().find(|(known, _)| known == name);
+        let Some((_, option)) = known else {
+            let known = ModelOption::NAMES.map(|(known, _)| known).join(", ");
+            fields.note(&format!("drop/{index}"), format!("expected one of {known}"));
+            continue;
+        };
+        dropped.push(*option);
     }
     dropped
 }

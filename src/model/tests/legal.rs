@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{body, json, prompt, raw, user};
 use crate::chat::{PromptMessage, ToolCall};
-use crate::model::reply;
+use crate::model::completions::reply;
 
 /// Panics where `OpenAI` would answer 400.
 fn assert_legal(body: &Value) {
@@ -153,6 +153,7 @@ fn turn(
         PromptMessage::Assistant {
             message,
             tool_calls,
+            asked: None,
         },
     ];
     turn.extend(answers);

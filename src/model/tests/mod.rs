@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::request::{Dialect, Request};
+use super::completions::request::{Dialect, Request};
 use crate::chat::{
     Content, Message, ModelOptions, Prompt, PromptMessage, Role, ToolCall, ToolChoice,
 };

@@ -7,6 +7,7 @@ fn replayed(message: &str, calls: Vec<ToolCall>) -> String {
     let message = PromptMessage::Assistant {
         message: raw(message),
         tool_calls: calls.into(),
+        asked: None,
     };
     let body = body(&prompt(vec![message]));
     let body = body

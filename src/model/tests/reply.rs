@@ -1,6 +1,6 @@
 use crate::chat::{Answer, Stop, Usage};
 use crate::model::classify::{Class, Verdict};
-use crate::model::reply::read;
+use crate::model::completions::reply::read;
 
 use super::{call, raw};
 

@@ -7,7 +7,7 @@ use crate::chat::{
     Content, ImageUrl, Media, Message, ModelOptions, Part, PromptMessage, ReasoningEffort, Role,
     ToolChoice, ToolSpec,
 };
-use crate::model::request::{Dialect, Request};
+use crate::model::completions::request::{Dialect, Request};
 
 fn add() -> Arc<[ToolSpec]> {
     Arc::new([ToolSpec {
@@ -64,6 +64,7 @@ fn what_tools_show_follows_all_tool_messages_of_the_round_as_the_users() {
     let asks = || PromptMessage::Assistant {
         message: raw(r#"{"role":"assistant","content":null}"#),
         tool_calls: Arc::new([]),
+        asked: None,
     };
     let sent = json(&body(&prompt(vec![
         asks(),

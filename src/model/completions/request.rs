@@ -13,7 +13,7 @@ use crate::chat::{Message, Prompt, PromptMessage, ReasoningEffort, ToolChoice, T
 
 /// What differs between servers of the same API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Dialect {
+pub(in crate::model) enum Dialect {
     /// OpenAI itself and Azure: the limit of an answer is `max_completion_tokens`; reasoning models
     /// there refuse the older name.
     OpenAi,
@@ -23,7 +23,7 @@ pub(super) enum Dialect {
 
 impl Dialect {
     /// The dialect spoken at `base_url`.
-    pub(super) fn of(base_url: &str) -> Self {
+    pub(in crate::model) fn of(base_url: &str) -> Self {
         let url = url::Url::parse(base_url).ok();
         let host = url
             .as_ref()
@@ -47,7 +47,7 @@ impl Dialect {
 
 /// The body of a request, borrowed from its prompt.
 #[derive(Serialize)]
-pub(super) struct Request<'a> {
+pub(in crate::model) struct Request<'a> {
     model: &'a str,
     messages: Vec<Said<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -110,7 +110,7 @@ struct Function<'a> {
 
 impl<'a> Request<'a> {
     /// The request that `prompt` is, at a server that speaks `dialect`.
-    pub(super) fn new(prompt: &'a Prompt, dialect: Dialect) -> Self {
+    pub(in crate::model) fn new(prompt: &'a Prompt, dialect: Dialect) -> Self {
         let options = &*prompt.options;
         let with_tools = !prompt.tools.is_empty();
         let (max_completion_tokens, max_tokens) = match dialect {
@@ -165,6 +165,7 @@ fn messages(messages: &[PromptMessage]) -> Vec<Said<'_>> {
             PromptMessage::Assistant {
                 message,
                 tool_calls,
+                asked: _,
             } => Said::Assistant(Replay::new(message, tool_calls)),
         };
         show(&mut shown, &mut all);

@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::classify::Verdict;
-use super::lenient::{Fields, count, elements, text, words};
+use super::super::classify::Verdict;
+use super::super::lenient::{Fields, count, elements, text, words};
 use crate::chat::{Answer, Stop, ToolCall, Usage};
 use crate::escape::{armour, disarm_text, is_too_deep};
 
@@ -44,7 +44,7 @@ struct Choice<'a> {
 ///
 /// # Errors
 /// The verdict on an `error` object inside the reply, or on a reply without a message.
-pub(super) fn read(reply: &RawValue) -> Result<Answer, Verdict> {
+pub(in crate::model) fn read(reply: &RawValue) -> Result<Answer, Verdict> {
     let reply = armour(reply.get());
     let reply: Reply<'_> = serde_json::from_str(&reply).map_err(|error| {
         Verdict::malformed(&format!("a reply that is no chat completion: {error}"))
@@ -86,6 +86,7 @@ pub(super) fn read(reply: &RawValue) -> Result<Answer, Verdict> {
         tool_calls: tool_calls.into(),
         usage: reply.usage.map(usage).unwrap_or_default(),
         model: words(reply.model),
+        asked: None,
         response_id: words(reply.id),
     })
 }

@@ -9,15 +9,15 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::lenient::{Fields, elements, is_object, present, words};
-use super::piece::{Piece, replaced};
+use super::super::lenient::{Fields, elements, is_object, present, words};
+use super::super::piece::{Piece, replaced};
 use crate::chat::ToolCall;
 
 /// The most characters of a function's name that `OpenAI` takes.
 const MAX_NAME: usize = 64;
 
 /// An assistant message as it is sent.
-pub(super) enum Replay<'a> {
+pub(in crate::model) enum Replay<'a> {
     /// As the provider sent it.
     Unchanged(&'a RawValue),
     /// With the illegal places written anew.
@@ -26,7 +26,7 @@ pub(super) enum Replay<'a> {
 
 impl<'a> Replay<'a> {
     /// `message` made legal; `calls` are the ones that tool messages answer.
-    pub(super) fn new(message: &'a RawValue, calls: &'a [ToolCall]) -> Self {
+    pub(in crate::model) fn new(message: &'a RawValue, calls: &'a [ToolCall]) -> Self {
         if is_legal(message, calls) {
             Self::Unchanged(message)
         } else {

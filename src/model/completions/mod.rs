@@ -1,0 +1,6 @@
+//! The Chat Completions API: a prompt as its request, and its reply as an answer. Pure.
+
+mod replay;
+pub(super) mod reply;
+pub(super) mod request;
+mod shown;
