@@ -10,6 +10,9 @@ const USAGE: u8 = 2;
 const LAST_THREADS: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
+    if let Some(code) = chat_worker::cli::guard() {
+        return code;
+    }
     // While there is one thread only, and before clap looks at the environment.
     if let Err(problem) = read_dot_env() {
         return complain(&problem, USAGE);

@@ -7,6 +7,7 @@ mod check;
 mod dead;
 mod enqueue;
 mod failure;
+mod guard;
 mod migrate;
 mod output;
 mod progress;
@@ -19,6 +20,8 @@ mod timeline;
 mod tools;
 
 use std::process::ExitCode;
+
+pub use guard::guard;
 
 use clap::{Parser, Subcommand};
 

@@ -1,5 +1,6 @@
 use std::process::ExitCode;
 
+use super::guard::guarded;
 use crate::config::{Settings, environment};
 use crate::{app, telemetry};
 
@@ -15,7 +16,8 @@ pub(super) struct RunArgs {
 
 /// Runs the worker.
 pub(super) async fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
-    let config = args.settings.parse(&environment)?;
+    let mut config = args.settings.parse(&environment)?;
+    config.tools = guarded(config.tools);
     telemetry::init(&config.telemetry)?;
     #[cfg(feature = "failpoints")]
     crate::crash::arm(environment("CHAT_FAILPOINT").as_deref()).map_err(anyhow::Error::msg)?;

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio_util::task::TaskTracker;
 
+use super::guard::guarded;
 use super::output::{self, Screen};
 use super::text::one_line;
 use super::{checked, init_quiet_logs, told_to_stop};
@@ -62,7 +63,10 @@ pub(super) fn reason(server: &ServerHealth) -> Option<String> {
     match &server.state {
         ServerState::Ready => None,
         ServerState::Starting => Some("it has not started in time".to_owned()),
-        ServerState::Down { reason, last_words } => Some(format!("{reason}{last_words}")),
+        ServerState::Down { reason, last_words } if last_words.is_empty() => Some(reason.clone()),
+        ServerState::Down { reason, last_words } => Some(format!(
+            "{reason}; last on its standard error: {last_words}"
+        )),
     }
 }
 
@@ -80,9 +84,9 @@ async fn ask(config: &ToolsConfig) -> anyhow::Result<(Arc<Offer>, Vec<ServerHeal
     Ok((offered?, health))
 }
 
-/// The same servers, none of which keeps the others from being listed.
+/// The same servers, guarded, none of which keeps the others from being listed.
 pub(super) fn none_required(config: &ToolsConfig) -> ToolsConfig {
-    let mut config = config.clone();
+    let mut config = guarded(config.clone());
     for server in &mut config.servers {
         server.required = false;
     }

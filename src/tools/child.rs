@@ -1,25 +1,32 @@
-//! The processes of tool servers: started with an environment of their own in a process group of
-//! their own, watched to their end, and ended together with all they started.
+//! The processes of tool servers: started with an environment of their own in a process group and a
+//! directory of their own, watched to their end, and ended together with all they started.
 
+use std::path::Path;
 use std::process::Stdio;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use rustix::process::Pid;
 use tokio::process::{ChildStdin, ChildStdout, Command};
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use super::cut::Cut;
 use super::error::StartError;
-use super::stderr::StderrTail;
-use crate::config::Transport;
+use super::ground::Ground;
+use super::stderr::{Redactor, StderrTail};
+use super::watch::{LIMIT, Watch};
+use crate::config::{HostConfig, Transport};
 
-/// How long a process may take to end when it is asked to.
-const GRACE: Duration = Duration::from_secs(1);
-/// How often the rest of a process group is looked for; nothing tells when it is gone.
-const LOOK: Duration = Duration::from_millis(20);
+/// What a process reads.
+pub(super) type Stdin = Cut<ChildStdin>;
+/// What a process says.
+pub(super) type Stdout = Cut<ChildStdout>;
+
+/// How much longer than its process a standard error is read that something else holds open.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// What is counted of a server's processes.
 #[derive(Debug, Default)]
@@ -42,12 +49,16 @@ pub(super) struct Nursery {
     tasks: TaskTracker,
     children: TaskTracker,
     stop: CancellationToken,
+    host: HostConfig,
+    /// Laid for the first process.
+    ground: Arc<Mutex<Option<Arc<Ground>>>>,
 }
 
 /// A running process. Dropping it ends it, and its whole group.
 #[derive(Debug)]
 pub(super) struct Child {
     ended: CancellationToken,
+    hurried: CancellationToken,
     stderr: Arc<StderrTail>,
     stderr_read: CancellationToken,
     _condemn: DropGuard,
@@ -55,11 +66,13 @@ pub(super) struct Child {
 
 impl Nursery {
     /// Watchers run on `tasks` until `stop`.
-    pub(super) fn new(tasks: &TaskTracker, stop: CancellationToken) -> Self {
+    pub(super) fn new(tasks: &TaskTracker, stop: CancellationToken, host: &HostConfig) -> Self {
         Self {
             tasks: tasks.clone(),
             children: TaskTracker::new(),
             stop,
+            host: host.clone(),
+            ground: Arc::default(),
         }
     }
 
@@ -69,30 +82,23 @@ impl Nursery {
         server: &str,
         transport: &Transport,
         vitals: &Arc<Vitals>,
-    ) -> Result<(Child, ChildStdin, ChildStdout), StartError> {
-        let Transport::Stdio {
-            command,
-            args,
-            env,
-            cwd,
-        } = transport;
+    ) -> Result<(Child, Stdin, Stdout), StartError> {
+        let Transport::Stdio { command, env, .. } = transport;
         let refused = |reason: String| StartError::Spawn {
             command: command.clone(),
             reason,
         };
-        let mut line = Command::new(command);
-        line.args(args)
-            .env_clear()
-            .envs(env.iter().map(|(name, value)| (name, value.expose())))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true);
-        if let Some(cwd) = cwd {
-            line.current_dir(cwd);
-        }
-        let mut process = line.spawn().map_err(|error| refused(error.to_string()))?;
+        let ground = self.ground().map_err(|error| {
+            let temp_dir = self.host.temp_dir.display();
+            refused(format!("no directory can be made in {temp_dir}: {error}"))
+        })?;
+        let plot = ground
+            .plot()
+            .map_err(|error| refused(format!("its directory cannot be made: {error}")))?;
+        let line = command_line(transport, plot.path());
+        let mut process = line
+            .and_then(|mut line| line.spawn())
+            .map_err(|error| refused(error.to_string()))?;
         let pipes = (
             process.stdin.take(),
             process.stdout.take(),
@@ -104,16 +110,22 @@ impl Nursery {
         let ((Some(stdin), Some(stdout), Some(stderr)), Some(group)) = (pipes, group) else {
             return Err(refused("it has no pipes or no process id".to_owned()));
         };
+        ground.guard().watch(group);
         vitals.starts.fetch_add(1, Ordering::Relaxed);
         vitals.alive.fetch_add(1, Ordering::Relaxed);
 
         let condemned = self.stop.child_token();
-        let ended = CancellationToken::new();
+        let hurried = CancellationToken::new();
+        let (ended, gone) = (CancellationToken::new(), CancellationToken::new());
         let watch = Watch {
             process,
             group,
+            plot,
+            ground,
             condemned: condemned.clone(),
+            hurried: hurried.clone(),
             ended: ended.clone(),
+            gone: gone.clone(),
             vitals: Arc::clone(vitals),
         };
         let name = server.to_owned();
@@ -121,35 +133,93 @@ impl Nursery {
             self.children
                 .track_future(async move { watch.run(&name).await }),
         );
-        let tail = Arc::new(StderrTail::default());
+        let tail = Arc::new(StderrTail::new(Redactor::new(env)));
         let stderr_read = CancellationToken::new();
         let (name, kept, read) = (server.to_owned(), Arc::clone(&tail), stderr_read.clone());
-        // A grandchild may hold the pipe open for ever.
-        let over = self.stop.clone();
+        let over = ended.clone();
         self.tasks.spawn(async move {
-            over.run_until_cancelled(kept.drain(&name, stderr)).await;
+            let late = async {
+                over.cancelled().await;
+                tokio::time::sleep(LAST_WORDS).await;
+            };
+            tokio::select! { () = kept.drain(&name, stderr) => {} () = late => {} }
             read.cancel();
         });
         let child = Child {
             ended,
+            hurried,
             stderr: tail,
             stderr_read,
             _condemn: condemned.drop_guard(),
         };
-        Ok((child, stdin, stdout))
+        Ok((child, Cut::new(stdin, gone.clone()), Cut::new(stdout, gone)))
     }
 
     /// Ends every process and waits for their ends; a process that survives even SIGKILL is left.
     pub(super) async fn shutdown(&self) {
         self.stop.cancel();
         self.children.close();
-        if tokio::time::timeout(GRACE * 2, self.children.wait())
+        if tokio::time::timeout(LIMIT, self.children.wait())
             .await
             .is_err()
         {
             tracing::warn!("a process of a tool server did not end");
         }
     }
+
+    fn ground(&self) -> std::io::Result<Arc<Ground>> {
+        let mut laid = self.ground.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ground) = laid.as_ref() {
+            return Ok(Arc::clone(ground));
+        }
+        let host = &self.host;
+        let until = (&self.children, &self.stop);
+        let ground = Ground::lay(&host.temp_dir, host.guard.as_deref(), &self.tasks, until)?;
+        *laid = Some(Arc::clone(&ground));
+        Ok(ground)
+    }
+}
+
+/// What may be wrong with a server that did not start: an argument that names a file where the worker
+/// stands, and none where the server does.
+pub(super) fn hint(transport: &Transport) -> Option<String> {
+    let Transport::Stdio { args, cwd, .. } = transport;
+    if cwd.is_some() {
+        return None;
+    }
+    let mut paths = args.iter().map(Path::new);
+    let path = paths.find(|path| path.is_relative() && path.is_file())?;
+    Some(format!(
+        "(it runs in an empty directory of its own, where there is no {}: give the whole path, or set cwd)",
+        path.display()
+    ))
+}
+
+/// What is started, for a process whose own directory is `own`.
+fn command_line(transport: &Transport, own: &Path) -> std::io::Result<Command> {
+    let Transport::Stdio {
+        command,
+        args,
+        env,
+        cwd,
+    } = transport;
+    // A path that is not whole is meant from where the worker stands.
+    let program = match cwd {
+        None if command.contains('/') => std::path::absolute(command)?,
+        None | Some(_) => command.into(),
+    };
+    let mut line = Command::new(program);
+    line.args(args)
+        .env_clear()
+        .env("TMPDIR", own)
+        .envs(env.iter().map(|(name, value)| (name, value.expose())))
+        .current_dir(cwd.as_deref().unwrap_or(own))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true);
+    Ok(line)
 }
 
 impl Child {
@@ -163,6 +233,11 @@ impl Child {
         &self.ended
     }
 
+    /// When it is dropped, it is not to be given time to end by itself: it does not do as it should.
+    pub(super) fn hurry(&self) {
+        self.hurried.cancel();
+    }
+
     /// The last words on its standard error.
     pub(super) async fn last_words(&self) -> String {
         // What a process said just before it ended may still be in the pipe.
@@ -171,63 +246,5 @@ impl Child {
             .await
             .ok();
         self.stderr.text()
-    }
-}
-
-/// Owns a process from its start to its end.
-struct Watch {
-    process: tokio::process::Child,
-    group: Pid,
-    condemned: CancellationToken,
-    ended: CancellationToken,
-    vitals: Arc<Vitals>,
-}
-
-impl Watch {
-    async fn run(mut self, server: &str) {
-        tokio::select! {
-            status = self.process.wait() => {
-                self.note_end();
-                let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-                tracing::warn!(tool.server = server, status, "a process of a tool server ended");
-                self.vitals.died.notify_one();
-            }
-            () = self.condemned.cancelled() => {}
-        }
-        self.end_group().await;
-    }
-
-    /// SIGTERM to the whole group, SIGKILL to what is left of it.
-    async fn end_group(&mut self) {
-        // An error means that nobody is left.
-        if kill_process_group(self.group, Signal::TERM).is_err() {
-            self.reap().await;
-            return;
-        }
-        let group = self.group;
-        let ended = tokio::time::timeout(GRACE, async {
-            self.reap().await;
-            while test_kill_process_group(group).is_ok() {
-                tokio::time::sleep(LOOK).await;
-            }
-        });
-        if ended.await.is_err() {
-            kill_process_group(group, Signal::KILL).ok();
-            self.reap().await;
-        }
-    }
-
-    async fn reap(&mut self) {
-        if let Err(error) = self.process.wait().await {
-            tracing::warn!(%error, "the end of a process cannot be waited for");
-        }
-        self.note_end();
-    }
-
-    fn note_end(&self) {
-        if !self.ended.is_cancelled() {
-            self.ended.cancel();
-            self.vitals.alive.fetch_sub(1, Ordering::Relaxed);
-        }
     }
 }

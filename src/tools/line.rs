@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::Mutex;
 
+use super::child::{Stdin, Stdout};
 use super::error::StartError;
 use super::mcp::Pipes;
 use super::session::{Answer, CallError, Halt, LAST_BYTES, Request};
@@ -24,8 +24,8 @@ pub(super) struct LineSession {
 
 #[derive(Debug)]
 struct Talk {
-    stdin: ChildStdin,
-    stdout: BufReader<ChildStdout>,
+    stdin: Stdin,
+    stdout: BufReader<Stdout>,
     max_line: usize,
 }
 

@@ -17,10 +17,10 @@ use rmcp::service::{
 };
 use rmcp::transport::async_rw::AsyncRwTransport;
 use serde_json::{Value, json};
-use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::Notify;
 
 use super::bounded::Bounded;
+use super::child::{Stdin, Stdout};
 use super::error::StartError;
 use super::session::{CallError, Halt, LAST_BYTES, Request};
 
@@ -44,9 +44,9 @@ pub(super) enum Era {
 /// The pipes of a process, and what to do about them.
 pub(super) struct Pipes {
     /// What the process reads.
-    pub(super) stdin: ChildStdin,
+    pub(super) stdin: Stdin,
     /// What it says.
-    pub(super) stdout: ChildStdout,
+    pub(super) stdout: Stdout,
     /// The longest line that is read of it.
     pub(super) max_line: usize,
 }

@@ -3,7 +3,8 @@
 //!
 //! A [`Toolbox`] starts every configured server in the background, knows what they list, [offers]
 //! a job its tools under names that every model takes, and [makes the calls]. A call never fails
-//! towards its caller: whatever happens, its outcome is a text that the model can read.
+//! towards its caller: whatever happens, its outcome is a text that the model can read. If this
+//! process is killed, a guard ends the servers: this program, [started for that](stand_guard).
 //!
 //! It does not decide which calls are made, nor does it store anything. It may import the leaves
 //! and `config`; nothing else in the crate names `rmcp` or `deadpool`.
@@ -11,6 +12,7 @@
 //! [offers]: Toolbox::offer
 //! [makes the calls]: Toolbox::call
 
+mod aftermath;
 mod bounded;
 mod breaker;
 mod call;
@@ -18,7 +20,10 @@ mod catalogue;
 mod child;
 mod content;
 mod core;
+mod cut;
 mod error;
+mod ground;
+mod guard;
 mod invocation;
 mod line;
 mod listing;
@@ -30,10 +35,14 @@ mod schema;
 mod server;
 mod session;
 mod stderr;
+mod strays;
 mod toolbox;
+mod watch;
 
 pub use self::core::ServerState;
+pub use aftermath::stand_guard;
 pub use catalogue::{Offer, RetryClass, Route, Selection};
 pub use error::ToolsError;
+pub use guard::GUARD_COMMAND;
 pub use invocation::{CallMeta, Invocation};
 pub use toolbox::{ServerHealth, Toolbox};

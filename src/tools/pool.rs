@@ -102,7 +102,11 @@ impl Processes {
         match self {
             Self::Each(pool) => pool.close(),
             // Whoever starts one now finds that it is ended at once.
-            Self::One(_) => {}
+            Self::One(shared) => {
+                if let Ok(mut current) = shared.current.try_lock() {
+                    current.take();
+                }
+            }
         }
     }
 }
@@ -129,7 +133,7 @@ impl Lease {
     /// Sees to it that no later call is given this process; it ends when nobody has it any more.
     pub(super) fn give_up(self) {
         match self {
-            Self::Own(process) => drop(Object::take(process)),
+            Self::Own(process) => Object::take(process).retire(),
             Self::Shared(process) => process.retire(),
         }
     }

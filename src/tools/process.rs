@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::child::{Child, Vitals};
+use super::child::{Child, Vitals, hint};
 use super::core::Core;
 use super::error::{StartError, Stillborn};
 use super::line::LineSession;
@@ -102,10 +102,12 @@ impl Process {
                 };
                 Ok((process, tools))
             }
-            Err(error) => Err(Stillborn {
-                error,
-                last_words: child.last_words().await,
-            }),
+            Err(error) => {
+                let said = Some(child.last_words().await).filter(|said| !said.is_empty());
+                let told = said.into_iter().chain(hint(&config.transport));
+                let last_words = told.collect::<Vec<_>>().join("\n");
+                Err(Stillborn { error, last_words })
+            }
         }
     }
 
@@ -129,8 +131,10 @@ impl Process {
         listed.unwrap_or_else(|_elapsed| Err(slow(within)))
     }
 
-    /// No later call is to have it.
+    /// No later call is to have it: it does not do as it should, and is ended at once when nobody
+    /// has it any more.
     pub(super) fn retire(&self) {
+        self.child.hurry();
         self.retired.store(true, Ordering::Relaxed);
         self.ready.0.lost.notify_one();
     }

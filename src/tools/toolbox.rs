@@ -66,7 +66,7 @@ impl Toolbox {
     #[must_use]
     pub fn start(config: &ToolsConfig, tasks: &TaskTracker) -> Self {
         let stop = CancellationToken::new();
-        let nursery = Nursery::new(tasks, stop.clone());
+        let nursery = Nursery::new(tasks, stop.clone(), &config.host);
         let version = Arc::new(AtomicU64::new(0));
         let mut servers = Vec::new();
         for config in &config.servers {

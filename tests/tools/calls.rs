@@ -126,7 +126,7 @@ async fn an_answer_too_long_to_be_read_fails_at_once_and_not_at_its_timeout() {
 async fn a_child_sees_nothing_of_our_environment_but_what_it_is_given() {
     let tools = Tools::start([with_env(calc(), "CALC_EXTRA", "1")]);
     let outcome = tools.call("calc__env", "{}").await;
-    assert_eq!(outcome.text, "CALC_EXTRA PATH");
+    assert_eq!(outcome.text, "CALC_EXTRA PATH TMPDIR");
     tools.end().await;
 }
 

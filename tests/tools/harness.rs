@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use chat_worker::chat::ToolOutcome;
 use chat_worker::clock::Deadline;
 use chat_worker::config::{
-    Isolation, OnInterrupt, PoolConfig, Protocol, Secret, ServerConfig, ToolsConfig, Transport,
-    environment,
+    HostConfig, Isolation, OnInterrupt, PoolConfig, Protocol, Secret, ServerConfig, ToolsConfig,
+    Transport, environment,
 };
 use chat_worker::ids::{ConversationId, JobId, UserId};
 use chat_worker::tools::{CallMeta, Invocation, Offer, Selection, ServerHealth, Toolbox};
@@ -93,6 +93,10 @@ impl Tools {
         let config = ToolsConfig {
             servers,
             model_result_bytes: 65_536,
+            host: HostConfig {
+                guard: Some(env!("CARGO_BIN_EXE_chat-worker").into()),
+                ..HostConfig::default()
+            },
         };
         Self {
             toolbox: Toolbox::start(&config, &tasks),

@@ -12,6 +12,7 @@ mod harness;
 mod line;
 mod odd;
 mod offers;
+mod orphans;
 mod pools;
 mod strangers;
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 use super::super::{Lookup, Secret};
 use super::{Isolation, OnInterrupt, PoolConfig, Protocol, ServerConfig, Transport};
 
-/// What a child may see of this process's environment: enough to find programs and to print, and
-/// no secret.
-const INHERITED: [&str; 5] = ["PATH", "HOME", "LANG", "TMPDIR", "TERM"];
+/// What every child gets beside its own variables: enough to find programs and to print, and no
+/// secret. TMPDIR is the child's own directory, the others are as in this process's environment.
+pub const INHERITED: [&str; 5] = ["PATH", "HOME", "LANG", "TMPDIR", "TERM"];
 
 /// What holds where a server does not say.
 pub(super) struct Defaults {
@@ -40,10 +40,11 @@ impl Defaults {
     }
 }
 
-/// What every child gets.
+/// What every child gets of this process's environment.
 pub(super) fn inherited(lookup: Lookup<'_>) -> BTreeMap<String, Secret> {
     INHERITED
         .into_iter()
+        .filter(|name| *name != "TMPDIR")
         .filter_map(|name| Some((name.to_owned(), Secret::new(lookup(name)?))))
         .collect()
 }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Lookup, Problems, Secret};
+pub use defaults::INHERITED;
 use defaults::{Defaults, inherited};
 
 /// Which tool servers there are, as text.
@@ -54,6 +55,27 @@ pub struct ToolsConfig {
     pub servers: Vec<ServerConfig>,
     /// Bytes of a result that the model sees.
     pub model_result_bytes: usize,
+    /// What the worker gives its child processes.
+    pub host: HostConfig,
+}
+
+/// What the worker gives its child processes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostConfig {
+    /// The program that is started as the guard: it ends the tool servers if this process is killed.
+    /// It must know the command `guard-tools`, as this project's own does. None: nothing is guarded.
+    pub guard: Option<PathBuf>,
+    /// Where each process gets a directory of its own.
+    pub temp_dir: PathBuf,
+}
+
+impl Default for HostConfig {
+    fn default() -> Self {
+        Self {
+            guard: None,
+            temp_dir: PathBuf::from("/tmp"),
+        }
+    }
 }
 
 /// One tool server.
@@ -94,10 +116,11 @@ pub enum Transport {
         command: String,
         /// Its arguments.
         args: Vec<String>,
-        /// All variables that it gets: PATH, HOME, LANG, TMPDIR and TERM as this process has them,
-        /// and its own, which win.
+        /// The variables that it gets beside TMPDIR: PATH, HOME, LANG and TERM as this process has
+        /// them, and its own, which win.
         env: BTreeMap<String, Secret>,
-        /// The directory it is started in; this process's own where none is given.
+        /// The directory it is started in; a fresh one, which is removed at its end, where none is
+        /// given.
         cwd: Option<PathBuf>,
     },
 }
@@ -189,9 +212,14 @@ impl ToolsSettings {
         servers.sort_by(|one, other| one.name.cmp(&other.name));
         isolation?;
         max_result_bytes?;
+        let mut host = HostConfig::default();
+        if let Some(temp_dir) = lookup("TMPDIR").filter(|path| !path.is_empty()) {
+            host.temp_dir = temp_dir.into();
+        }
         Some(ToolsConfig {
             servers,
             model_result_bytes: model_result_bytes?,
+            host,
         })
     }
 }
