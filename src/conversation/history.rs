@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use crate::chat::{Answer, Message, PromptMessage, Role, ToolOutcome};
 
+use super::hygiene::is_silent;
 use super::prompt::model_view;
 
 /// An earlier job of the conversation.
@@ -50,8 +51,7 @@ pub(super) fn push_round<'a>(
     result_bytes: usize,
     lines: &mut Vec<PromptMessage>,
 ) {
-    let says_nothing = answer.content.as_ref().is_none_or(String::is_empty);
-    if says_nothing && answer.refusal.is_none() && answer.tool_calls.is_empty() {
+    if is_silent(answer) {
         return;
     }
     lines.push(PromptMessage::Assistant {

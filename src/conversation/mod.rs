@@ -6,13 +6,16 @@
 //! given), no logging. May import the leaves, `config` and `wire`.
 
 mod history;
+mod hygiene;
 mod limits;
 mod media;
 mod prompt;
 mod state;
 mod step;
+mod verdict;
 
 pub use history::{PastRound, PastTurn};
+pub use hygiene::repeated;
 pub use limits::Limits;
 pub use prompt::{Opening, model_view, system_prompt};
 pub use state::{Conversation, Entry, IllegalEntry, Totals};

@@ -1,11 +1,13 @@
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
 use super::history::{PastTurn, push_round};
 use super::media;
 use super::state::{CallState, Conversation};
-use crate::chat::{Content, Part, PromptMessage, Role};
+use super::verdict::told_after;
+use crate::chat::{Content, Message, Part, PromptMessage, Role};
 use crate::ids::ConversationId;
 use crate::wire::Job;
 
@@ -64,10 +66,22 @@ impl Opening {
             if outcomes.len() == round.calls.len() {
                 push_round(&round.answer, outcomes, self.result_bytes, &mut lines);
             }
+            if let Some(text) = told_after(round) {
+                lines.push(told(text));
+            }
         }
         media::keep_newest(&mut lines);
         lines
     }
+}
+
+/// A word of the worker's own to the model. As a user's: servers refuse system messages that do not
+/// come first.
+fn told(text: String) -> PromptMessage {
+    PromptMessage::Given(Arc::new(Message {
+        role: Role::User,
+        content: Content::Text(text),
+    }))
 }
 
 /// The newest turns that `room` tokens hold, oldest first.

@@ -1,8 +1,9 @@
 use chrono::{DateTime, Utc};
 
+use super::hygiene::{Repetition, repetition};
 use super::limits::Limits;
 use super::step::{Ask, Outcome, PendingCall, Step};
-use crate::chat::{Answer, Stop, ToolChoice, ToolOutcome, Usage};
+use crate::chat::{Answer, ToolChoice, ToolOutcome, Usage};
 use crate::config::OnIterationLimit;
 use crate::fault::{ErrorCode, Failure};
 use crate::wire::FinishReason;
@@ -56,7 +57,7 @@ pub(super) enum CallState {
 /// A job's conversation so far.
 #[derive(Clone, Debug)]
 pub struct Conversation {
-    limits: Limits,
+    pub(super) limits: Limits,
     pub(super) rounds: Vec<Round>,
 }
 
@@ -160,38 +161,6 @@ impl Conversation {
         Step::CallTools(pending.into_iter().take(most).collect())
     }
 
-    /// How the job has ended, if its last answer ends it.
-    fn ended(&self) -> Option<Outcome> {
-        let answer = &self.rounds.last()?.answer;
-        let completed = |reason| Outcome::Completed {
-            reason,
-            content: Some(answer.content.clone().unwrap_or_default()),
-            refusal: answer.refusal.clone(),
-        };
-        let last = self.iterations() >= self.limits.max_iterations;
-        let has_text = answer.content.as_ref().is_some_and(|text| !text.is_empty());
-        match answer.stop {
-            Stop::ContentFilter => Some(Outcome::Failed(Failure::new(
-                ErrorCode::ContentFiltered,
-                "the provider's content filter stopped the answer",
-            ))),
-            Stop::Length => Some(completed(FinishReason::Length)),
-            Stop::Done if answer.refusal.is_some() => Some(completed(FinishReason::Refused)),
-            Stop::Done if answer.tool_calls.is_empty() => Some(completed(FinishReason::Answered)),
-            // It was told to do without tools; what it says counts, what it calls does not.
-            Stop::Done if last && self.answers_at_limit() && has_text => {
-                Some(completed(FinishReason::Answered))
-            }
-            Stop::Done if self.limits.tool_choice == ToolChoice::None && has_text => {
-                Some(completed(FinishReason::Answered))
-            }
-            Stop::Done if last || self.limits.tool_choice == ToolChoice::None => {
-                Some(Outcome::unfinished(FinishReason::IterationLimit))
-            }
-            Stop::Done => None,
-        }
-    }
-
     fn ask(&self, iteration: u32) -> Ask {
         let wanted = self.limits.tool_choice;
         let is_last = iteration >= self.limits.max_iterations;
@@ -208,7 +177,7 @@ impl Conversation {
         }
     }
 
-    fn answers_at_limit(&self) -> bool {
+    pub(super) fn answers_at_limit(&self) -> bool {
         self.limits.on_iteration_limit == OnIterationLimit::Answer
     }
 
@@ -223,6 +192,7 @@ impl Conversation {
                     position,
                     call: call.clone(),
                     interrupted: *interrupted,
+                    is_repeated: repetition(&self.rounds, call) != Repetition::New,
                 }),
                 CallState::Done(_) => None,
             })

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::chat::{OutcomeStatus, ToolCall};
+use crate::chat::{OutcomeStatus, Stop, ToolCall};
 
 fn now() -> DateTime<Utc> {
     DateTime::UNIX_EPOCH
@@ -277,19 +277,71 @@ fn step_after_a_death(limits: Limits, log: &[Entry], live: &Step) -> (Step, Step
     (step(limits, log), expected)
 }
 
+/// What the model does in a round.
+#[derive(Clone, Debug)]
+enum Does {
+    Speaks,
+    Keeps(&'static str),
+    /// Calls tools with one of a few arguments; how they end.
+    Calls(Vec<(u8, OutcomeStatus)>),
+}
+
+fn does() -> impl Strategy<Value = Does> {
+    let status = proptest::sample::select(OutcomeStatus::ALL.to_vec());
+    prop_oneof![
+        1 => Just(Does::Speaks),
+        2 => proptest::sample::select(vec!["", " "]).prop_map(Does::Keeps),
+        5 => proptest::collection::vec((0_u8..2, status), 1..4).prop_map(Does::Calls),
+    ]
+}
+
+fn answer_of(does: &Does) -> Answer {
+    match does {
+        Does::Speaks => answer(Some("text"), 0),
+        Does::Keeps(silence) => answer(Some(silence), 0),
+        Does::Calls(calls) => {
+            let mut answer = answer(Some("text"), calls.len());
+            let calls = answer.tool_calls.iter().zip(calls);
+            let calls = calls.map(|(call, (argument, _))| ToolCall {
+                arguments: argument.to_string(),
+                ..call.clone()
+            });
+            answer.tool_calls = calls.collect();
+            answer
+        }
+    }
+}
+
+/// What the calls that are pending come to.
+fn returns(does: &Does, pending: &[PendingCall]) -> Vec<Entry> {
+    let Does::Calls(calls) = does else {
+        return Vec::new();
+    };
+    let returned = pending.iter().rev().map(|call| {
+        let (_, status) = calls[call.position as usize - 1];
+        let Entry::Returned { position, outcome } = returned(call.position) else {
+            panic!("no result");
+        };
+        let outcome = ToolOutcome { status, ..outcome };
+        Entry::Returned { position, outcome }
+    });
+    returned.collect()
+}
+
 proptest! {
     /// Law 1: from every prefix of every log, resuming asks for the same next step as the live run did.
     #[test]
     fn a_resumed_conversation_goes_on_as_the_live_one(
-        rounds in proptest::collection::vec(0_usize..4, 0..6),
-        most in 1_u32..5,
-        tool_calls in proptest::option::of(0_u64..8),
-        tokens in proptest::option::of(1_u64..50),
+        rounds in proptest::collection::vec(does(), 0..9),
+        most in 1_u32..9,
+        tool_calls in proptest::option::of(0_u64..20),
+        tokens in proptest::option::of(1_u64..100),
     ) {
         let limits = Limits { max_iterations: most, tool_calls, total_tokens: tokens, ..limits() };
         let mut live = Conversation::resume(limits, []).unwrap();
         let mut log = Vec::new();
         let mut wanted = rounds.into_iter();
+        let mut now_does = Does::Speaks;
         // Entries of one step: the log may end between any two of them.
         let mut coming = std::collections::VecDeque::new();
         loop {
@@ -297,16 +349,20 @@ proptest! {
             let resumed = Conversation::resume(limits, log.clone()).unwrap();
             prop_assert_eq!(&resumed.next_step(now()), &step);
             prop_assert_eq!(resumed.totals(), live.totals());
+            prop_assert_eq!(resumed.warnings(), live.warnings());
             let (found, expected) = step_after_a_death(limits, &log, &step);
             prop_assert_eq!(found, expected);
             if coming.is_empty() {
                 match step {
                     Step::Finish(_) => break,
                     Step::AskModel(_) => match wanted.next() {
-                        Some(calls) => coming.push_back(Entry::Answered(answer(Some("text"), calls))),
+                        Some(does) => {
+                            now_does = does;
+                            coming.push_back(Entry::Answered(answer_of(&now_does)));
+                        }
                         None => break,
                     },
-                    Step::CallTools(calls) => coming.extend(calls.iter().rev().map(|call| returned(call.position))),
+                    Step::CallTools(calls) => coming.extend(returns(&now_does, &calls)),
                 }
             }
             let entry: Entry = coming.pop_front().unwrap();

@@ -31,6 +31,8 @@ pub struct PendingCall {
     pub call: ToolCall,
     /// Whether an earlier run had begun it and died: what it did is unknown.
     pub interrupted: bool,
+    /// Whether the turns right before asked for the same: the model is told so instead.
+    pub is_repeated: bool,
 }
 
 /// How a job ends.

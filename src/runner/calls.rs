@@ -9,7 +9,7 @@ use super::leash::Halt;
 use super::run::{Flow, JobInHand, Progress, Ran, Runner, millis};
 use crate::chat::{OutcomeStatus, ToolOutcome};
 use crate::clock::Deadline;
-use crate::conversation::{Entry, Outcome, PendingCall};
+use crate::conversation::{Entry, Outcome, PendingCall, repeated};
 use crate::escape::armour_text;
 use crate::fault::{ErrorCode, Failure};
 use crate::store::{NewResult, RouteOf, StoreError, Written};
@@ -101,7 +101,9 @@ impl Runner {
         let named = || named(offer, call, iteration);
         // A tool whose server is away now may have done something then.
         let is_safe = class(offer, call) == Some(RetryClass::Safe);
-        let outcome = if call.interrupted && !is_safe {
+        let outcome = if call.is_repeated {
+            refused(repeated(&call.call))
+        } else if call.interrupted && !is_safe {
             unknown_outcome()
         } else {
             self.hold_ground_or_halt(job, gaps).await;
@@ -173,9 +175,9 @@ fn class(offer: &Offer, call: &PendingCall) -> Option<RetryClass> {
 
 /// Why the job fails, if one of the calls was interrupted and its tool is configured so.
 fn forbidden_repeat(offer: &Offer, calls: &[PendingCall]) -> Option<Failure> {
-    let call = calls
-        .iter()
-        .find(|call| call.interrupted && class(offer, call) == Some(RetryClass::Fail))?;
+    let call = calls.iter().find(|call| {
+        call.interrupted && !call.is_repeated && class(offer, call) == Some(RetryClass::Fail)
+    })?;
     Some(Failure::new(
         ErrorCode::ToolsUnavailable,
         format!(
@@ -192,6 +194,15 @@ fn unknown_outcome() -> ToolOutcome {
         text: text.to_owned(),
         bytes: 0,
         media: Arc::default(),
+    }
+}
+
+fn refused(text: String) -> ToolOutcome {
+    ToolOutcome {
+        status: OutcomeStatus::Refused,
+        bytes: text.len() as u64,
+        text,
+        media: std::sync::Arc::default(),
     }
 }
 

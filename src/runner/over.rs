@@ -69,7 +69,8 @@ impl Runner {
                 .last_answer()
                 .and_then(|answer: &Answer| answer.model.clone());
             let totals = progress.conversation.totals();
-            let warnings = progress.warnings.clone();
+            let mut warnings = progress.warnings.clone();
+            warnings.extend(progress.conversation.warnings());
             let text = &self.jobs.unfinished_reply;
             let ending = ending::ending(outcome, totals, model, warnings, text);
             let run = &job.claimed.run;

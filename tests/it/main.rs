@@ -18,6 +18,7 @@ mod escapes;
 mod events;
 mod handover;
 mod hostile_input;
+mod hygiene;
 mod lifecycle;
 mod load;
 mod metrics;
