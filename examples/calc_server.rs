@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ErrorData,
-    Implementation, JsonObject, ListToolsResult, PaginatedRequestParams, ProtocolVersion,
-    ServerCapabilities, ServerConfig, Tool, ToolAnnotations,
+    Implementation, JsonObject, ListToolsResult, PaginatedRequestParams, ProgressNotificationParam,
+    ProtocolVersion, ServerCapabilities, ServerConfig, Tool, ToolAnnotations,
 };
 use rmcp::service::{RequestContext, RoleServer};
 use rmcp::{ServerHandler, ServiceExt as _};
@@ -123,10 +123,10 @@ fn tools() -> Vec<Tool> {
         tool("add", "Adds two numbers", &sum).annotate(safe()),
         tool("multiply", "Multiplies two numbers", &sum).annotate(safe()),
         tool("fail", "Always fails", &json!({})),
-        tool(
+        optional(
             "sleep",
-            "Takes its time",
-            &json!({"ms": {"type": "integer"}}),
+            "Takes its time, and says how far it is after each of so many steps",
+            &json!({"ms": {"type": "integer"}, "steps": {"type": "integer"}}),
         ),
         tool(
             "doze",
@@ -198,14 +198,35 @@ fn said(text: impl Display) -> CallToolResult {
 
 async fn sleep(arguments: &JsonObject, context: &RequestContext<RoleServer>) -> CallToolResult {
     let ms = u64::try_from(whole(arguments, "ms")).unwrap_or(u64::MAX);
+    let steps = u32::try_from(whole(arguments, "steps")).unwrap_or(u32::MAX);
     note("sleeping");
+    let sleeps = async {
+        let step = Duration::from_millis(ms) / steps.max(1);
+        for number in 1..=steps.max(1) {
+            tokio::time::sleep(step).await;
+            if steps > 0 {
+                tell(number, steps, context).await;
+            }
+        }
+    };
     tokio::select! {
-        () = tokio::time::sleep(Duration::from_millis(ms)) => said(format!("slept {ms} ms")),
+        () = sleeps => said(format!("slept {ms} ms")),
         () = context.ct.cancelled() => {
             note("cancelled");
             said("cancelled")
         }
     }
+}
+
+/// Says how far a call is, to who asked to be told.
+async fn tell(number: u32, steps: u32, context: &RequestContext<RoleServer>) {
+    let Some(token) = context.meta.get_progress_token() else {
+        return;
+    };
+    let progress = ProgressNotificationParam::new(token, f64::from(number))
+        .with_total(f64::from(steps))
+        .with_message(format!("step {number}"));
+    context.peer.notify_progress(progress).await.ok();
 }
 
 #[expect(

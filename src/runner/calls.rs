@@ -13,7 +13,7 @@ use crate::conversation::{Entry, Outcome, PendingCall, repeated};
 use crate::escape::armour_text;
 use crate::fault::{ErrorCode, Failure};
 use crate::store::{NewResult, RouteOf, StoreError, Written};
-use crate::tools::{CallMeta, Invocation, Offer, RetryClass, Route};
+use crate::tools::{CallMeta, Invocation, Listener, Offer, RetryClass, Route, ToolProgress};
 use crate::wire::{EventCall, Happening};
 
 /// Calls of one answer that run at the same time.
@@ -109,6 +109,14 @@ impl Runner {
             self.hold_ground_or_halt(job, gaps).await;
             let run = &job.claimed.run;
             let key = format!("{}/{iteration}/{}", run.job_id, call.position);
+            let tell = |said: ToolProgress| {
+                job.events.say(|| Happening::ToolProgress {
+                    call: named(),
+                    progress: said.progress,
+                    total: said.total,
+                    message: said.message,
+                });
+            };
             let invocation = Invocation {
                 tool: &call.call.name,
                 arguments: &call.call.arguments,
@@ -119,6 +127,7 @@ impl Runner {
                     idempotency_key: &key,
                 },
                 deadline: self.deadline(job),
+                listener: Some(Listener(&tell)),
             };
             job.events.say(|| Happening::ToolStarted { call: named() });
             self.tools.call(offer, &invocation).await

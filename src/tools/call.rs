@@ -4,14 +4,17 @@
 use std::time::Instant;
 
 use serde_json::{Map, Value};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::catalogue::RetryClass;
 use super::content;
 use super::error::StartError;
 use super::pool::{Lease, LeaseError};
+use super::progress::ToolProgress;
 use super::server::Server;
 use super::session::{Answer, CallError, Request};
+use super::wait::Patience;
 use crate::chat::{OutcomeStatus, ToolOutcome};
 use crate::clock::Deadline;
 use crate::crash::{self, Act};
@@ -24,10 +27,12 @@ pub(super) struct Call {
     pub(super) meta: Map<String, Value>,
     pub(super) retry: RetryClass,
     pub(super) deadline: Deadline,
+    pub(super) listener: Option<mpsc::Sender<ToolProgress>>,
 }
 
 impl Call {
-    /// Makes the call, twice if its process ended under it and making it again does no harm.
+    /// Makes the call, twice if its process ended under it and making it again does no harm, or if
+    /// it had ended before.
     pub(super) async fn run(self, cancelled: CancellationToken) -> ToolOutcome {
         let begun = Instant::now();
         let outcome = self.make(&cancelled).await;
@@ -42,11 +47,14 @@ impl Call {
     }
 
     async fn make(&self, cancelled: &CancellationToken) -> ToolOutcome {
-        let mut outcome = self.attempt(cancelled).await;
-        let safe = self.retry == RetryClass::Safe;
-        if safe && outcome == Err(Trouble::Call(CallError::Gone)) {
-            tracing::info!("the process ended during the call; it is made again");
-            outcome = self.attempt(cancelled).await;
+        let begun = Instant::now();
+        let mut outcome = self.attempt(cancelled, begun).await;
+        if outcome
+            .as_ref()
+            .is_err_and(|trouble| self.may_repeat(trouble))
+        {
+            tracing::info!("the process ended; the call is made again");
+            outcome = self.attempt(cancelled, begun).await;
         }
         match outcome {
             Ok(outcome) => outcome,
@@ -54,22 +62,45 @@ impl Call {
         }
     }
 
-    async fn attempt(&self, cancelled: &CancellationToken) -> Result<ToolOutcome, Trouble> {
+    fn may_repeat(&self, trouble: &Trouble) -> bool {
+        match trouble {
+            Trouble::Call(CallError::NotSent) => true,
+            Trouble::Call(CallError::Gone) => self.retry == RetryClass::Safe,
+            Trouble::Busy | Trouble::Start(_) | Trouble::Closed => false,
+            Trouble::Call(
+                CallError::Refused(_)
+                | CallError::TimedOut(_)
+                | CallError::Silent(_)
+                | CallError::TooLong(_)
+                | CallError::Settled
+                | CallError::Abandoned,
+            ) => false,
+        }
+    }
+
+    /// Makes the call once; `begun` is when it was to be made first.
+    async fn attempt(
+        &self,
+        cancelled: &CancellationToken,
+        begun: Instant,
+    ) -> Result<ToolOutcome, Trouble> {
         let lease = self.lease(cancelled).await?;
         let config = self.server.core().config();
+        let patience = Patience {
+            idle: config.timeout,
+            total: config.max_timeout.saturating_sub(begun.elapsed()),
+        };
         let request = Request {
             tool: self.tool.clone(),
             arguments: self.arguments.clone(),
             meta: self.meta.clone(),
-            timeout: config.timeout.min(self.deadline.left()),
+            patience: patience.within(self.deadline.left()),
+            listener: self.listener.clone(),
         };
         crash::before(Act::Tool);
         let answer = lease.call(request, cancelled).await;
         crash::after(Act::Tool);
-        if let Some(
-            CallError::TimedOut(_) | CallError::Gone | CallError::TooLong(_) | CallError::Abandoned,
-        ) = answer.as_ref().err()
-        {
+        if answer.as_ref().is_err_and(leaves_doubt) {
             // Its tool may still be running: nobody else is to meet it.
             lease.give_up();
         }
@@ -111,6 +142,13 @@ impl Call {
                 "The tool did not answer within {:.1} s and was stopped. It is unknown what it did until then.",
                 after.as_secs_f64()
             ),
+            Trouble::Call(CallError::Silent(after)) => format!(
+                "The tool said how far it was, and then nothing for {:.1} s; it was stopped. It is unknown what it did until then.",
+                after.as_secs_f64()
+            ),
+            Trouble::Call(CallError::NotSent) => {
+                "The call was not made: the tool server stopped before it could be asked.".to_owned()
+            }
             Trouble::Call(CallError::Gone) => {
                 "The tool server stopped during the call. It is unknown what the call did until then.".to_owned()
             }
@@ -123,6 +161,19 @@ impl Call {
         };
         tracing::info!(reason = trouble.name(), "a tool call failed");
         content::outcome(OutcomeStatus::Failed, text, config.max_result_bytes)
+    }
+}
+
+/// Whether a process may still do what it was asked after such an end, or cannot be asked again.
+fn leaves_doubt(error: &CallError) -> bool {
+    match error {
+        CallError::TimedOut(_)
+        | CallError::Silent(_)
+        | CallError::NotSent
+        | CallError::Gone
+        | CallError::TooLong(_)
+        | CallError::Abandoned => true,
+        CallError::Refused(_) | CallError::Settled => false,
     }
 }
 
@@ -147,7 +198,9 @@ impl Trouble {
             Self::Start(_) => "not started",
             Self::Closed => "closed",
             Self::Call(CallError::Refused(_)) => "refused",
+            Self::Call(CallError::NotSent) => "process had ended",
             Self::Call(CallError::TimedOut(_)) => "timeout",
+            Self::Call(CallError::Silent(_)) => "no more progress",
             Self::Call(CallError::Gone) => "process ended",
             Self::Call(CallError::TooLong(_)) => "answer too long",
             Self::Call(CallError::Settled) => "cancelled",

@@ -1,6 +1,7 @@
 use serde_json::{Map, Value, json};
 
 use super::catalogue::Offer;
+use super::progress::ToolProgress;
 use crate::clock::Deadline;
 use crate::ids::{ConversationId, JobId, UserId};
 
@@ -18,6 +19,19 @@ pub struct Invocation<'a> {
     pub meta: CallMeta<'a>,
     /// When the call is given up; waiting for a free process counts.
     pub deadline: Deadline,
+    /// Who is told how far the tool is.
+    pub listener: Option<Listener<'a>>,
+}
+
+/// Somebody who is told how far a tool is, as often as the tool says so but at most ten times a
+/// second. It must not block; what comes while it runs may be left out.
+#[derive(Clone, Copy)]
+pub struct Listener<'a>(pub &'a (dyn Fn(ToolProgress) + Sync));
+
+impl std::fmt::Debug for Listener<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Listener")
+    }
 }
 
 /// On whose behalf a call is made; it goes to the server in `_meta`.

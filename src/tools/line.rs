@@ -72,10 +72,12 @@ impl LineSession {
         let mut talk = self.talk.lock().await;
         // Whatever ends this early, a late line would answer the wrong call.
         if !self.open.swap(false, Ordering::Relaxed) {
-            return Err(CallError::Gone);
+            return Err(CallError::NotSent);
         }
+        // There is no progress in this dialect.
+        let patience = request.patience.idle.min(request.patience.total);
         let asked = json!({"type": "call_tool", "name": request.tool, "args": request.arguments});
-        let answer = tokio::time::timeout(request.timeout, async {
+        let answer = tokio::time::timeout(patience, async {
             talk.write(&asked).await.ok()?;
             talk.read().await
         });
@@ -91,7 +93,7 @@ impl LineSession {
         };
         drop(answer);
         let line = line
-            .map_err(|_elapsed| CallError::TimedOut(request.timeout))?
+            .map_err(|_elapsed| CallError::TimedOut(patience))?
             .ok_or(CallError::Gone)?;
         self.open.store(true, Ordering::Relaxed);
         let complete = line.head.len() == line.whole;

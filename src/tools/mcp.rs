@@ -9,7 +9,8 @@ use rmcp::ClientHandler;
 use rmcp::model::{
     CallToolRequest, CallToolRequestParams, ClientCapabilities, ClientConfig, ClientNotification,
     ClientRequest, CustomNotification, Implementation, ListToolsRequest, MetaObject,
-    PaginatedRequestParams, ProtocolVersion, RequestId, RequestMetaObject,
+    PaginatedRequestParams, ProgressNotificationParam, ProtocolVersion, RequestId,
+    RequestMetaObject,
 };
 use rmcp::service::{
     ClientInitializeError, ClientLifecycleMode, NotificationContext, PeerRequestOptions,
@@ -22,13 +23,15 @@ use tokio::sync::Notify;
 use super::bounded::Bounded;
 use super::child::{Stdin, Stdout};
 use super::error::StartError;
-use super::session::{CallError, Halt, LAST_BYTES, Request};
+use super::progress::Board;
+use super::session::{CallError, Halt, Request};
+use super::wait::Waited;
 
 const MAX_PAGES: usize = 100;
 const MAX_TOOLS: usize = 2000;
-/// How much later than the protocol library's own the outer timeout ends a call: the library's
-/// does not fire while the process reads nothing.
-const OUTER: Duration = Duration::from_secs(1);
+/// How long a server may take to put things in order when its call took too long, before its
+/// process is ended.
+const CALL_OFF: Duration = Duration::from_millis(500);
 /// How long a server may take to say that it is done with a cancelled call.
 const SETTLE: Duration = Duration::from_secs(1);
 
@@ -55,6 +58,7 @@ pub(super) struct Pipes {
 #[derive(Debug)]
 pub(super) struct McpSession {
     service: RunningService<RoleClient, Client>,
+    board: Arc<Board>,
     overrun: Arc<AtomicBool>,
     max_line: usize,
 }
@@ -63,6 +67,7 @@ pub(super) struct McpSession {
 #[derive(Debug)]
 struct Client {
     changed: Arc<Notify>,
+    board: Arc<Board>,
 }
 
 impl ClientHandler for Client {
@@ -77,6 +82,14 @@ impl ClientHandler for Client {
 
     async fn on_tool_list_changed(&self, _context: NotificationContext<RoleClient>) {
         self.changed.notify_one();
+    }
+
+    async fn on_progress(
+        &self,
+        said: ProgressNotificationParam,
+        _context: NotificationContext<RoleClient>,
+    ) {
+        self.board.note(said);
     }
 }
 
@@ -96,7 +109,11 @@ impl McpSession {
                 preferred_versions: vec![ProtocolVersion::LATEST],
             },
         };
-        let client = Client { changed };
+        let board = Arc::<Board>::default();
+        let client = Client {
+            changed,
+            board: Arc::clone(&board),
+        };
         let service = serve_client_with_lifecycle(client, transport, mode)
             .await
             .map_err(|error| refusal(&error))?;
@@ -119,6 +136,7 @@ impl McpSession {
         }
         Ok(Self {
             service,
+            board,
             overrun,
             max_line: pipes.max_line,
         })
@@ -160,41 +178,50 @@ impl McpSession {
     }
 
     /// Makes one call; `_meta` goes along.
+    ///
+    /// The library's own timeouts are not used: they do not fire while the process reads nothing.
     pub(super) async fn call(&self, request: Request, halt: Halt<'_>) -> Result<Value, CallError> {
-        let timeout = request.timeout;
-        let options = PeerRequestOptions::with_timeout(timeout)
-            .with_meta(RequestMetaObject(MetaObject(request.meta)));
+        let Request {
+            patience, listener, ..
+        } = request;
+        let options =
+            PeerRequestOptions::no_options().with_meta(RequestMetaObject(MetaObject(request.meta)));
         let params = CallToolRequestParams::new(request.tool).with_arguments(request.arguments);
         let call = ClientRequest::CallToolRequest(CallToolRequest::new(params));
-        let handle = self
-            .service
-            .peer()
-            .send_cancellable_request(call, options)
+        let sent = self.service.peer().send_cancellable_request(call, options);
+        let handle = tokio::time::timeout(patience.idle, sent)
             .await
-            .map_err(|error| self.failure(error))?;
+            .map_err(|_elapsed| CallError::TimedOut(patience.idle))?
+            .map_err(|_closed| CallError::NotSent)?;
         let id = handle.id.clone();
-        let mut answer = Box::pin(tokio::time::timeout(
-            timeout + OUTER,
-            handle.await_response(),
-        ));
-        let result = tokio::select! {
-            biased;
-            result = &mut answer => result,
-            () = halt.ended.cancelled() => {
-                match tokio::time::timeout(LAST_BYTES, &mut answer).await {
-                    Ok(result) => result,
-                    Err(_elapsed) => return Err(CallError::Gone),
-                }
-            }
-            () = halt.cancelled.cancelled() => {
-                return Err(self.abandon(id, answer).await);
-            }
-        };
-        match result {
-            Ok(Ok(result)) => serde_json::to_value(result)
+        let mut following = self.board.follow(&handle.progress_token);
+        let mut answer = Box::pin(handle.await_response());
+        let waited = patience
+            .wait(answer.as_mut(), &mut following, listener.as_ref(), &halt)
+            .await;
+        match waited {
+            Waited::Answered(Ok(result)) => serde_json::to_value(result)
                 .map_err(|error| CallError::Refused(format!("The answer cannot be read: {error}"))),
-            Ok(Err(error)) => Err(self.failure(error)),
-            Err(_elapsed) => Err(CallError::TimedOut(timeout)),
+            Waited::Answered(Err(error)) => Err(self.failure(error)),
+            Waited::Ended => Err(CallError::Gone),
+            Waited::Cancelled => {
+                let reason = "cancelled by the caller";
+                let settled = self.settle(id, reason, SETTLE, answer).await;
+                Err(if settled {
+                    CallError::Settled
+                } else {
+                    CallError::Abandoned
+                })
+            }
+            Waited::TimedOut(after) => {
+                self.settle(id, "it took too long", CALL_OFF, answer).await;
+                Err(CallError::TimedOut(after))
+            }
+            Waited::Silent(after) => {
+                let reason = "it made no progress for too long";
+                self.settle(id, reason, CALL_OFF, answer).await;
+                Err(CallError::Silent(after))
+            }
         }
     }
 
@@ -203,29 +230,34 @@ impl McpSession {
         !self.service.peer().is_transport_closed()
     }
 
-    /// Tells the server that nobody waits, and gives it a moment to say that it is done.
-    async fn abandon<T>(&self, id: RequestId, answer: impl Future<Output = T>) -> CallError {
+    /// Tells the server that nobody waits, and gives it `grace` to say that it is done; whether it
+    /// said so.
+    async fn settle(
+        &self,
+        id: RequestId,
+        reason: &str,
+        grace: Duration,
+        answer: impl Future,
+    ) -> bool {
         // As a custom notification: at its own the library forgets the request, and nobody would
         // see whether the server still answers it.
-        let params = json!({"requestId": id, "reason": "cancelled by the caller"});
+        let params = json!({"requestId": id, "reason": reason});
         let notice = CustomNotification::new("notifications/cancelled", Some(params));
         let notice = ClientNotification::CustomNotification(notice);
-        let settled = tokio::time::timeout(SETTLE, async {
+        let settled = tokio::time::timeout(grace, async {
             let sent = self.service.peer().send_notification(notice).await;
             answer.await;
-            sent
+            sent.is_ok()
         });
-        match settled.await {
-            Ok(Ok(())) => CallError::Settled,
-            Ok(Err(_)) | Err(_) => CallError::Abandoned,
-        }
+        settled.await.unwrap_or(false)
     }
 
     fn failure(&self, error: ServiceError) -> CallError {
         if let ServiceError::McpError(error) = error {
             CallError::Refused(error.message.into_owned())
-        } else if let ServiceError::Timeout { timeout } = error {
-            CallError::TimedOut(timeout)
+        } else if let ServiceError::TransportSend(_) = error {
+            // A line that was not written to its end is none.
+            CallError::NotSent
         } else if self.overrun.load(Ordering::Relaxed) {
             CallError::TooLong(self.max_line)
         } else {

@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use serde_json::{Map, Value};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::error::StartError;
 use super::line::LineSession;
 use super::mcp::McpSession;
+use super::progress::ToolProgress;
+use super::wait::Patience;
 
 /// How long an answer may still be in the pipe of a process that has ended.
 pub(super) const LAST_BYTES: Duration = Duration::from_millis(100);
@@ -22,7 +25,9 @@ pub(super) struct Request {
     /// What goes along in `_meta`.
     pub(super) meta: Map<String, Value>,
     /// How long the answer may take, from now on.
-    pub(super) timeout: Duration,
+    pub(super) patience: Patience,
+    /// Who is told how far the tool is.
+    pub(super) listener: Option<mpsc::Sender<ToolProgress>>,
 }
 
 /// What calls a call off.
@@ -53,9 +58,15 @@ pub(super) enum CallError {
     /// The server answered with an error; its process is as good as before.
     #[error("{0}")]
     Refused(String),
+    /// The process was gone before it was sent anything.
+    #[error("the process had ended")]
+    NotSent,
     /// The time ran out; the tool may still be running.
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
+    /// It said how far it was, and then nothing any more; the tool may still be running.
+    #[error("no progress for {0:?}")]
+    Silent(Duration),
     /// The process ended or closed its pipes.
     #[error("the process ended")]
     Gone,

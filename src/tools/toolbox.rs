@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
@@ -14,7 +15,7 @@ use super::child::Nursery;
 use super::content;
 use super::core::ServerState;
 use super::error::ToolsError;
-use super::invocation::{Invocation, unknown_tool};
+use super::invocation::{Invocation, Listener, unknown_tool};
 use super::server::Server;
 use crate::chat::{OutcomeStatus, ToolOutcome};
 use crate::config::ToolsConfig;
@@ -151,6 +152,7 @@ impl Toolbox {
             tool.name = invocation.tool,
             tool.server = &*route.server
         );
+        let (listener, mut progress) = mpsc::channel(1);
         let call = Call {
             server: server.clone(),
             tool: route.tool.name.clone(),
@@ -158,6 +160,7 @@ impl Toolbox {
             meta: invocation.meta.to_json(),
             retry: route.retry(),
             deadline: invocation.deadline,
+            listener: invocation.listener.is_some().then_some(listener),
         };
         // A task of its own, since a call that nobody waits for has to be cancelled in good order.
         let cancelled = CancellationToken::new();
@@ -166,6 +169,11 @@ impl Toolbox {
             .tasks
             .spawn(call.run(cancelled.clone()).instrument(span));
         let _cancel = cancelled.drop_guard();
+        // Ends with the call, which holds the other end.
+        while let (Some(said), Some(Listener(tell))) = (progress.recv().await, invocation.listener)
+        {
+            tell(said);
+        }
         running.await.unwrap_or_else(|error| {
             tracing::error!(%error, "a tool call broke off");
             content::outcome(

@@ -243,3 +243,34 @@ async fn events_are_counted_also_when_nobody_listens() {
         })
         .await;
 }
+
+#[tokio::test]
+async fn a_tool_that_says_how_far_it_is_is_heard_between_its_start_and_its_end() {
+    let setup = Setup::new().calc().model(puppet);
+    setup
+        .run(async |s| {
+            let inbox = listener(s).await;
+            let calls = json!([["calc__sleep", {"ms": 2000, "steps": 5}]]);
+            let id = s.send(&ask(&calls.to_string())).await;
+            let events = until_finished(&inbox, &id).await;
+            let names = names(&events);
+            let place = |name: &str| names.iter().position(|found| *found == name).unwrap();
+            let within = &events[place("tool.started") + 1..place("tool.finished")];
+            assert!(!within.is_empty(), "{names:?}");
+            for event in within {
+                assert_eq!(event["event"], "tool.progress");
+                let named = json!([
+                    event["iteration"],
+                    event["position"],
+                    event["tool"],
+                    event["server"]
+                ]);
+                assert_eq!(named, json!([1, 1, "calc__sleep", "calc"]));
+                assert_eq!(event["total"], 5.0);
+                let step = event["progress"].as_f64().unwrap();
+                assert_eq!(event["message"], format!("step {step}"));
+            }
+            assert!(within.is_sorted_by_key(|event| event["progress"].as_f64()));
+        })
+        .await;
+}

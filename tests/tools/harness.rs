@@ -13,7 +13,7 @@ use chat_worker::config::{
     Transport, environment,
 };
 use chat_worker::ids::{ConversationId, JobId, UserId};
-use chat_worker::tools::{CallMeta, Invocation, Offer, Selection, ServerHealth, Toolbox};
+use chat_worker::tools::{CallMeta, Invocation, Listener, Offer, Selection, ServerHealth, Toolbox};
 use tokio_util::task::TaskTracker;
 
 /// A server that is started with `command` and `args`, with patience for a busy machine.
@@ -36,9 +36,11 @@ pub(crate) fn server(name: &str, command: &str, args: &[&str]) -> ServerConfig {
             max_age: None,
         },
         timeout: Duration::from_mins(1),
+        max_timeout: Duration::from_mins(10),
         start_timeout: Duration::from_secs(30),
         required: false,
         max_result_bytes: 1024 * 1024,
+        max_media_bytes: 10 * 1024 * 1024,
         allow: Vec::new(),
         deny: Vec::new(),
         on_interrupt: OnInterrupt::Tell,
@@ -129,6 +131,19 @@ impl Tools {
         arguments: &str,
         within: Duration,
     ) -> ToolOutcome {
+        let listener = None;
+        let asked = (tool, arguments);
+        self.call_heard(offer, asked, within, listener).await
+    }
+
+    /// The same, with somebody who is told how far the tool is.
+    pub(crate) async fn call_heard(
+        &self,
+        offer: &Offer,
+        (tool, arguments): (&str, &str),
+        within: Duration,
+        listener: Option<Listener<'_>>,
+    ) -> ToolOutcome {
         let user_id = UserId::new("user-42").expect("a user id");
         let meta = CallMeta {
             job_id: JobId(uuid::Uuid::from_u128(1)),
@@ -142,6 +157,7 @@ impl Tools {
             arguments,
             meta,
             deadline,
+            listener,
         };
         self.toolbox.call(offer, &invocation).await
     }

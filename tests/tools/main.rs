@@ -14,6 +14,7 @@ mod odd;
 mod offers;
 mod orphans;
 mod pools;
+mod progress;
 mod strangers;
 
 #[path = "../packages/npm.rs"]

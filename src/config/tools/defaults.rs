@@ -8,6 +8,12 @@ use super::{Isolation, OnInterrupt, PoolConfig, Protocol, ServerConfig, Transpor
 /// secret. TMPDIR is the child's own directory, the others are as in this process's environment.
 pub const INHERITED: [&str; 5] = ["PATH", "HOME", "LANG", "TMPDIR", "TERM"];
 
+const TIMEOUT: Duration = Duration::from_mins(1);
+/// How many times as long a call may take all in all as it may go without progress.
+pub(super) const MAX_TIMEOUTS: u32 = 10;
+/// What a picture of a screen takes, several times over.
+const MEDIA_BYTES: usize = 10 * 1024 * 1024;
+
 /// What holds where a server does not say.
 pub(super) struct Defaults {
     pub(super) isolation: Isolation,
@@ -29,10 +35,12 @@ impl Defaults {
                 max_calls: None,
                 max_age: None,
             },
-            timeout: Duration::from_mins(1),
+            timeout: TIMEOUT,
+            max_timeout: TIMEOUT * MAX_TIMEOUTS,
             start_timeout: Duration::from_secs(30),
             required: false,
             max_result_bytes: self.max_result_bytes,
+            max_media_bytes: MEDIA_BYTES,
             allow: Vec::new(),
             deny: Vec::new(),
             on_interrupt: OnInterrupt::Tell,

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::super::expand::expand;
 use super::super::fields::{Fields, Members, escape};
 use super::super::{Lookup, Problems, Secret};
-use super::defaults::Defaults;
+use super::defaults::{Defaults, MAX_TIMEOUTS};
 use super::{
     Isolation, LEAST_RESULT_BYTES, MOST_RESULT_BYTES, OnInterrupt, Protocol, ServerConfig,
     Transport, parse_isolation,
@@ -14,6 +14,8 @@ use super::{
 
 const SETTING: &str = "MCP_CONFIG";
 const DAY: u64 = 86_400;
+/// More than providers take in one request.
+const MOST_MEDIA_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Reads the file at `path`: `{"mcpServers": {"<name>": {…}}}`.
 pub(super) fn parse(
@@ -223,6 +225,19 @@ fn parse_pool(fields: &mut Fields<'_>, server: &mut ServerConfig) {
 fn parse_limits(fields: &mut Fields<'_>, server: &mut ServerConfig) {
     if let Some(secs) = fields.number("timeout_secs", 1, DAY) {
         server.timeout = Duration::from_secs(secs);
+        server.max_timeout = server.timeout.saturating_mul(MAX_TIMEOUTS);
+    }
+    if let Some(secs) = fields.number("max_timeout_secs", 1, DAY) {
+        server.max_timeout = Duration::from_secs(secs);
+        if server.max_timeout < server.timeout {
+            fields.note(
+                "max_timeout_secs",
+                format!(
+                    "expected at least the {} of timeout_secs, which is how long a call may go without progress",
+                    server.timeout.as_secs()
+                ),
+            );
+        }
     }
     if let Some(secs) = fields.number("start_timeout_secs", 1, 3600) {
         server.start_timeout = Duration::from_secs(secs);
@@ -235,6 +250,10 @@ fn parse_limits(fields: &mut Fields<'_>, server: &mut ServerConfig) {
     );
     if let Some(bytes) = bytes.and_then(|bytes| usize::try_from(bytes).ok()) {
         server.max_result_bytes = bytes;
+    }
+    let media = fields.number("max_media_bytes", 0, MOST_MEDIA_BYTES);
+    if let Some(bytes) = media.and_then(|bytes| usize::try_from(bytes).ok()) {
+        server.max_media_bytes = bytes;
     }
     let choices = [
         ("retry", OnInterrupt::Retry),

@@ -91,14 +91,18 @@ pub struct ServerConfig {
     pub protocol: Protocol,
     /// How its processes are pooled.
     pub pool: PoolConfig,
-    /// How long one call may take.
+    /// How long a call may go without an answer and without progress.
     pub timeout: Duration,
+    /// How long a call may take all in all, whatever progress it makes.
+    pub max_timeout: Duration,
     /// How long a process may take to start and to list its tools.
     pub start_timeout: Duration,
     /// Whether jobs fail when it cannot be reached; otherwise they go on without its tools.
     pub required: bool,
     /// Bytes of a result that are stored.
     pub max_result_bytes: usize,
+    /// Bytes of a result's images and documents that are stored, before they are base64.
+    pub max_media_bytes: usize,
     /// Globs of the server's own tool names that are offered; empty: all.
     pub allow: Vec<String>,
     /// Globs of the server's own tool names that are not offered; wins over `allow`.

@@ -75,7 +75,7 @@ fn a_server_of_the_file_has_all_its_additions() {
             "calc": {"type": "stdio", "command": "calc", "args": ["--key", "${CALC_KEY}"],
                 "env": {"KEY": "k-${CALC_KEY}"}, "cwd": "/tmp", "protocol": "line",
                 "pool": {"size": 2, "isolation": "call", "max_calls": 10, "max_age_secs": 60},
-                "timeout_secs": 5, "start_timeout_secs": 6, "required": true,
+                "timeout_secs": 5, "max_timeout_secs": 9, "max_media_bytes": 0, "start_timeout_secs": 6, "required": true,
                 "max_result_bytes": 1000, "allow": ["a*"], "deny": ["ab"], "on_interrupt": "retry"}}}"#,
     )
     .unwrap();
@@ -91,6 +91,10 @@ fn a_server_of_the_file_has_all_its_additions() {
     assert_eq!(
         (server.timeout.as_secs(), server.start_timeout.as_secs()),
         (5, 6)
+    );
+    assert_eq!(
+        (server.max_timeout.as_secs(), server.max_media_bytes),
+        (9, 0)
     );
     assert_eq!(
         (server.max_result_bytes, server.on_interrupt),
@@ -114,6 +118,7 @@ fn every_problem_of_the_file_is_named_by_its_pointer_in_one_go() {
             "calc": {"command": "x", "colour": 1, "pool": {"size": 0, "kind": 2, "isolation": "job"},
                 "env": {"K": "${NOPE} ${CALC_KEY}", "N": 1}, "timeout_secs": "5", "allow": ["[a"], "on_interrupt": "no"},
             "calc": {"command": "y"},
+            "slow": {"command": "x", "timeout_secs": 5, "max_timeout_secs": 4},
             "web": {"url": "https://example.org/mcp", "approval": ["*"]},
             "sse": {"type": "sse", "command": "x"}}}"#,
     )
@@ -129,6 +134,7 @@ fn every_problem_of_the_file_is_named_by_its_pointer_in_one_go() {
         "K: the environment has no variable \"NOPE\"",
         "N: expected a text",
         "/mcpServers/calc/timeout_secs: expected a whole number",
+        "/mcpServers/slow/max_timeout_secs: expected at least the 5 of timeout_secs",
         "/mcpServers/calc/on_interrupt: expected one of retry, tell, fail",
         "/mcpServers/calc: a server of this name stands there already",
         "/mcpServers/web/url: comes with a later version",
