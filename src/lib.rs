@@ -58,7 +58,7 @@
 //! | [`broker`] | adapter: connections that come back, deliveries, confirmed publishes |
 //! | [`store`] | adapter: claim, append, finish, park, sweep, presence, and all other SQL |
 //! | [`model`] | adapter: Chat Completions, errors classified, short troubles waited out |
-//! | [`tools`] | adapter: tool servers as pools of child processes, catalogue, calls |
+//! | [`tools`] | adapter: tool servers as pools of child processes and HTTP sessions, catalogue, calls |
 //! | [`runner`] | drives one job: step, do, store, repeat |
 //! | [`worker`] | one process: take, decide, publish, sweep, presence, drain, health |
 //! | [`telemetry`] | logs; keeps the figures and shows them |
@@ -70,7 +70,7 @@
 //! These absences are kept, and tests or lints hold them:
 //!
 //! - Nothing but [`broker`] names lapin, nothing but [`store`] sqlx, nothing but [`model`]
-//!   `async_openai` and reqwest, nothing but [`tools`] rmcp and deadpool.
+//!   `async_openai`, nothing but [`tools`] rmcp and deadpool, nothing but these two reqwest.
 //! - [`conversation`] has no IO, no async, no clock and no logging. It is never stored itself.
 //! - Nothing but [`config`] reads the environment; nothing but [`clock::SystemClock`] reads the wall
 //!   clock.

@@ -153,7 +153,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("lapin", &["broker"]),
     ("sqlx", &["store"]),
     ("async_openai", &["model"]),
-    ("reqwest", &["model"]),
+    ("reqwest", &["model", "tools"]),
     ("tower", &["model"]),
     ("rmcp", &["tools"]),
     ("deadpool", &["tools"]),

@@ -27,8 +27,8 @@ pub use secret::Secret;
 pub use store::{StoreConfig, StoreSettings};
 pub use telemetry::{LogFormat, TelemetryConfig, TelemetrySettings};
 pub use tools::{
-    HostConfig, INHERITED, Isolation, OnInterrupt, PoolConfig, Protocol, ServerConfig, ToolsConfig,
-    ToolsSettings, Transport,
+    HostConfig, HttpConfig, INHERITED, Isolation, OnInterrupt, PoolConfig, Protocol, ServerConfig,
+    StdioConfig, ToolsConfig, ToolsSettings, Transport,
 };
 pub use worker::{WorkerConfig, WorkerSettings};
 

@@ -18,7 +18,7 @@ use super::error::StartError;
 use super::ground::Ground;
 use super::stderr::{Redactor, StderrTail};
 use super::watch::{LIMIT, Watch};
-use crate::config::{HostConfig, Transport};
+use crate::config::{HostConfig, StdioConfig};
 
 /// What a process reads.
 pub(super) type Stdin = Cut<ChildStdin>;
@@ -80,10 +80,10 @@ impl Nursery {
     pub(super) fn start(
         &self,
         server: &str,
-        transport: &Transport,
+        config: &StdioConfig,
         vitals: &Arc<Vitals>,
     ) -> Result<(Child, Stdin, Stdout), StartError> {
-        let Transport::Stdio { command, env, .. } = transport;
+        let StdioConfig { command, env, .. } = config;
         let refused = |reason: String| StartError::Spawn {
             command: command.clone(),
             reason,
@@ -95,7 +95,7 @@ impl Nursery {
         let plot = ground
             .plot()
             .map_err(|error| refused(format!("its directory cannot be made: {error}")))?;
-        let line = command_line(transport, plot.path());
+        let line = command_line(config, plot.path());
         let mut process = line
             .and_then(|mut line| line.spawn())
             .map_err(|error| refused(error.to_string()))?;
@@ -155,6 +155,16 @@ impl Nursery {
         Ok((child, Cut::new(stdin, gone.clone()), Cut::new(stdout, gone)))
     }
 
+    /// Cancelled when everything is to end.
+    pub(super) fn condemned(&self) -> CancellationToken {
+        self.stop.child_token()
+    }
+
+    /// Runs `watch`; a shutdown waits for its end.
+    pub(super) fn watch(&self, watch: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(self.children.track_future(watch));
+    }
+
     /// Ends every process and waits for their ends; a process that survives even SIGKILL is left.
     pub(super) async fn shutdown(&self) {
         self.stop.cancel();
@@ -182,8 +192,8 @@ impl Nursery {
 
 /// What may be wrong with a server that did not start: an argument that names a file where the worker
 /// stands, and none where the server does.
-pub(super) fn hint(transport: &Transport) -> Option<String> {
-    let Transport::Stdio { args, cwd, .. } = transport;
+pub(super) fn hint(config: &StdioConfig) -> Option<String> {
+    let StdioConfig { args, cwd, .. } = config;
     if cwd.is_some() {
         return None;
     }
@@ -196,13 +206,13 @@ pub(super) fn hint(transport: &Transport) -> Option<String> {
 }
 
 /// What is started, for a process whose own directory is `own`.
-fn command_line(transport: &Transport, own: &Path) -> std::io::Result<Command> {
-    let Transport::Stdio {
+fn command_line(config: &StdioConfig, own: &Path) -> std::io::Result<Command> {
+    let StdioConfig {
         command,
         args,
         env,
         cwd,
-    } = transport;
+    } = config;
     // A path that is not whole is meant from where the worker stands.
     let program = match cwd {
         None if command.contains('/') => std::path::absolute(command)?,
@@ -223,11 +233,6 @@ fn command_line(transport: &Transport, own: &Path) -> std::io::Result<Command> {
 }
 
 impl Child {
-    /// Whether the process has not ended.
-    pub(super) fn is_alive(&self) -> bool {
-        !self.ended.is_cancelled()
-    }
-
     /// Cancelled when the process has ended, even where something it started holds its pipes.
     pub(super) fn ended(&self) -> &CancellationToken {
         &self.ended

@@ -11,10 +11,11 @@ use tokio::sync::{Notify, watch};
 use super::breaker::{Breaker, Turn};
 use super::child::{Nursery, Vitals};
 use super::error::{StartError, Stillborn};
+use super::http::Endpoint;
 use super::listing::Listing;
 use super::mcp::Era;
 use super::process::Process;
-use crate::config::{Protocol, ServerConfig};
+use crate::config::{Protocol, ServerConfig, Transport};
 use crate::meter::ServerMeter;
 
 /// Whether a server's tools can be used.
@@ -38,6 +39,7 @@ pub enum ServerState {
 pub(super) struct Core {
     config: ServerConfig,
     nursery: Nursery,
+    endpoint: Endpoint,
     vitals: Arc<Vitals>,
     changed: Arc<Notify>,
     state: watch::Sender<ServerState>,
@@ -57,6 +59,7 @@ impl Core {
         Self {
             config: config.clone(),
             nursery: nursery.clone(),
+            endpoint: Endpoint::default(),
             vitals: Arc::default(),
             changed: Arc::default(),
             state: watch::Sender::new(ServerState::Starting),
@@ -101,6 +104,10 @@ impl Core {
 
     pub(super) fn nursery(&self) -> &Nursery {
         &self.nursery
+    }
+
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 
     pub(super) fn vitals(&self) -> &Arc<Vitals> {
@@ -149,6 +156,9 @@ impl Core {
 
     /// Servers of either era refuse the other's handshake, some by ending; what worked is remembered.
     async fn start_in_some_era(&self) -> Result<(Process, Vec<Value>), Stillborn> {
+        if let Transport::Http(_) = self.config.transport {
+            return Process::start(self, Era::Either).await;
+        }
         let discovers = self.discovers.load(Ordering::Relaxed);
         let era = |discovers| {
             if discovers {

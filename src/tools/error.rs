@@ -84,6 +84,14 @@ pub(super) struct Stillborn {
 }
 
 impl Stillborn {
+    /// One that said nothing.
+    pub(super) fn silent(error: StartError) -> Self {
+        Self {
+            error,
+            last_words: String::new(),
+        }
+    }
+
     /// Whether another kind of handshake may mend it.
     pub(super) fn is_refusal(&self) -> bool {
         matches!(self.error, StartError::Refused(_))

@@ -13,9 +13,10 @@ use rmcp::model::{
     RequestMetaObject,
 };
 use rmcp::service::{
-    ClientInitializeError, ClientLifecycleMode, NotificationContext, PeerRequestOptions,
+    ClientInitializeError, ClientLifecycleMode, NotificationContext, Peer, PeerRequestOptions,
     RoleClient, RunningService, ServiceError, serve_client_with_lifecycle,
 };
+use rmcp::transport::IntoTransport;
 use rmcp::transport::async_rw::AsyncRwTransport;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -42,6 +43,8 @@ pub(super) enum Era {
     Handshake,
     /// `server/discover`, since the revision of 2026-07-28.
     Discovery,
+    /// Whichever it speaks: over HTTP the first answer tells.
+    Either,
 }
 
 /// The pipes of a process, and what to do about them.
@@ -57,15 +60,34 @@ pub(super) struct Pipes {
 /// A session that is past its handshake.
 #[derive(Debug)]
 pub(super) struct McpSession {
-    service: RunningService<RoleClient, Client>,
+    service: Service,
     board: Arc<Board>,
     overrun: Arc<AtomicBool>,
     max_line: usize,
 }
 
+/// A conversation that runs.
+pub(super) type Running = RunningService<RoleClient, Client>;
+
+/// A conversation that is ended with this, or by the one who watches its HTTP session.
+#[derive(Debug)]
+enum Service {
+    Own(Running),
+    Watched(Peer<RoleClient>),
+}
+
+impl Service {
+    fn peer(&self) -> &Peer<RoleClient> {
+        match self {
+            Self::Own(service) => service.peer(),
+            Self::Watched(peer) => peer,
+        }
+    }
+}
+
 /// This side of the conversation: no roots, no sampling, no elicitation.
 #[derive(Debug)]
-struct Client {
+pub(super) struct Client {
     changed: Arc<Notify>,
     board: Arc<Board>,
 }
@@ -103,43 +125,23 @@ impl McpSession {
         let (stdout, overrun) = Bounded::new(pipes.stdout, pipes.max_line);
         let transport = AsyncRwTransport::<RoleClient, _, _>::new(stdout, pipes.stdin)
             .with_max_line_length(usize::MAX);
-        let mode = match era {
-            Era::Handshake => ClientLifecycleMode::Initialize,
-            Era::Discovery => ClientLifecycleMode::Discover {
-                preferred_versions: vec![ProtocolVersion::LATEST],
-            },
-        };
-        let board = Arc::<Board>::default();
-        let client = Client {
-            changed,
-            board: Arc::clone(&board),
-        };
-        let service = serve_client_with_lifecycle(client, transport, mode)
-            .await
-            .map_err(|error| refusal(&error))?;
-        let version = service
-            .peer_info()
-            .map(|info| info.protocol_version.clone());
-        // The library accepts any version.
-        match version {
-            Some(known) if ProtocolVersion::KNOWN_VERSIONS.contains(&known) => {}
-            Some(other) => {
-                return Err(StartError::Protocol(format!(
-                    "it speaks the unknown protocol version {other:.40}"
-                )));
-            }
-            None => {
-                return Err(StartError::Protocol(
-                    "it did not introduce itself".to_owned(),
-                ));
-            }
-        }
+        let service = shake_hands(transport, era, changed).await?;
         Ok(Self {
-            service,
-            board,
+            board: Arc::clone(&service.service().board),
+            service: Service::Own(service),
             overrun,
             max_line: pipes.max_line,
         })
+    }
+
+    /// A conversation that is past its handshake and is ended by somebody else.
+    pub(super) fn watched(service: &Running, max_line: usize) -> Self {
+        Self {
+            board: Arc::clone(&service.service().board),
+            service: Service::Watched(service.peer().clone()),
+            overrun: Arc::default(),
+            max_line,
+        }
     }
 
     /// All tools; the library's own paging has no end with a server that repeats itself.
@@ -263,6 +265,47 @@ impl McpSession {
         } else {
             CallError::Gone
         }
+    }
+}
+
+/// Shakes hands over `transport`; `changed` is told whenever the server says that its tools changed.
+pub(super) async fn shake_hands<T, E, A>(
+    transport: T,
+    era: Era,
+    changed: Arc<Notify>,
+) -> Result<Running, StartError>
+where
+    T: IntoTransport<RoleClient, E, A>,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let preferred_versions = vec![ProtocolVersion::LATEST];
+    let mode = match era {
+        Era::Handshake => ClientLifecycleMode::Initialize,
+        Era::Discovery => ClientLifecycleMode::Discover { preferred_versions },
+        Era::Either => ClientLifecycleMode::Auto {
+            preferred_versions,
+            legacy_version: Some(ProtocolVersion::LATEST_WITH_INITIALIZE),
+        },
+    };
+    let client = Client {
+        changed,
+        board: Arc::default(),
+    };
+    let service = Box::pin(serve_client_with_lifecycle(client, transport, mode))
+        .await
+        .map_err(|error| refusal(&error))?;
+    let version = service
+        .peer_info()
+        .map(|info| info.protocol_version.clone());
+    // The library accepts any version.
+    match version {
+        Some(known) if ProtocolVersion::KNOWN_VERSIONS.contains(&known) => Ok(service),
+        Some(other) => Err(StartError::Protocol(format!(
+            "it speaks the unknown protocol version {other:.40}"
+        ))),
+        None => Err(StartError::Protocol(
+            "it did not introduce itself".to_owned(),
+        )),
     }
 }
 

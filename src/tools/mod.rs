@@ -24,6 +24,7 @@ mod cut;
 mod error;
 mod ground;
 mod guard;
+mod http;
 mod invocation;
 mod line;
 mod listing;

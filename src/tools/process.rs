@@ -10,24 +10,54 @@ use tokio_util::sync::CancellationToken;
 use super::child::{Child, Vitals, hint};
 use super::core::Core;
 use super::error::{StartError, Stillborn};
+use super::http::{self, Remote};
 use super::line::LineSession;
 use super::mcp::{Era, McpSession, Pipes};
 use super::session::{Answer, CallError, Halt, Request, Session};
-use crate::config::{PoolConfig, Protocol};
+use crate::config::{PoolConfig, Protocol, ServerConfig, StdioConfig, Transport};
 
-/// The least that is read of one line, whatever a result may be cut to.
+/// The least that is read of one answer, whatever a result may be cut to.
 const LEAST_LINE: usize = 4 * 1024 * 1024;
 
-/// A process that has shaken hands and listed its tools.
+/// How much of one answer is read.
+pub(super) fn longest_answer(config: &ServerConfig) -> usize {
+    config.max_result_bytes.saturating_mul(2).max(LEAST_LINE)
+}
+
+/// A process, or a session with a server elsewhere, that has shaken hands and listed its tools.
 #[derive(Debug)]
 pub(super) struct Process {
     // Dropped first, so that the process sees its input end before it is told to.
     session: Session,
-    child: Child,
+    link: Link,
     calls: AtomicU64,
     retired: AtomicBool,
     born: Instant,
     ready: Ready,
+}
+
+/// What the session runs over. Dropping it ends the process, or the session with its server.
+#[derive(Debug)]
+enum Link {
+    Child(Child),
+    Remote(Remote),
+}
+
+impl Link {
+    fn ended(&self) -> &CancellationToken {
+        match self {
+            Self::Child(child) => child.ended(),
+            Self::Remote(remote) => remote.ended(),
+        }
+    }
+
+    fn hurry(&self) {
+        match self {
+            Self::Child(child) => child.hurry(),
+            // Nobody waits for its end.
+            Self::Remote(_) => {}
+        }
+    }
 }
 
 /// Counts a process as ready for as long as it is held.
@@ -53,21 +83,41 @@ fn slow(within: Duration) -> StartError {
 }
 
 impl Process {
-    /// Starts a process and lists its tools.
+    /// Starts a process, or opens a session with a server elsewhere, and lists its tools.
     pub(super) async fn start(core: &Core, era: Era) -> Result<(Self, Vec<Value>), Stillborn> {
+        let within = core.config().start_timeout;
+        let (session, link, tools) = match &core.config().transport {
+            Transport::Stdio(stdio) => Self::start_child(core, stdio, era).await?,
+            Transport::Http(http) => {
+                let opened = tokio::time::timeout(within, http::open(core, http, era)).await;
+                let opened = opened.unwrap_or_else(|_elapsed| Err(slow(within)));
+                let (session, remote, tools) = opened.map_err(Stillborn::silent)?;
+                (session, Link::Remote(remote), tools)
+            }
+        };
+        let process = Self {
+            session,
+            link,
+            calls: AtomicU64::new(0),
+            retired: AtomicBool::new(false),
+            born: Instant::now(),
+            ready: Ready::new(core.vitals()),
+        };
+        Ok((process, tools))
+    }
+
+    async fn start_child(
+        core: &Core,
+        stdio: &StdioConfig,
+        era: Era,
+    ) -> Result<(Session, Link, Vec<Value>), Stillborn> {
         let config = core.config();
-        let started = core
-            .nursery()
-            .start(&config.name, &config.transport, core.vitals());
-        let (child, stdin, stdout) = started.map_err(|error| Stillborn {
-            error,
-            last_words: String::new(),
-        })?;
-        let max_line = config.max_result_bytes.saturating_mul(2).max(LEAST_LINE);
+        let started = core.nursery().start(&config.name, stdio, core.vitals());
+        let (child, stdin, stdout) = started.map_err(Stillborn::silent)?;
         let pipes = Pipes {
             stdin,
             stdout,
-            max_line,
+            max_line: longest_answer(config),
         };
         let ready = async {
             let session = match config.protocol {
@@ -90,21 +140,10 @@ impl Process {
             () = ended => Err(StartError::Refused("it ended".to_owned())),
         };
         match started {
-            Ok((session, tools)) => {
-                let ready = Ready::new(core.vitals());
-                let process = Self {
-                    session,
-                    child,
-                    calls: AtomicU64::new(0),
-                    retired: AtomicBool::new(false),
-                    born: Instant::now(),
-                    ready,
-                };
-                Ok((process, tools))
-            }
+            Ok((session, tools)) => Ok((session, Link::Child(child), tools)),
             Err(error) => {
                 let said = Some(child.last_words().await).filter(|said| !said.is_empty());
-                let told = said.into_iter().chain(hint(&config.transport));
+                let told = said.into_iter().chain(hint(stdio));
                 let last_words = told.collect::<Vec<_>>().join("\n");
                 Err(Stillborn { error, last_words })
             }
@@ -120,7 +159,7 @@ impl Process {
         self.calls.fetch_add(1, Ordering::Relaxed);
         let halt = Halt {
             cancelled,
-            ended: self.child.ended(),
+            ended: self.link.ended(),
         };
         self.session.call(request, halt).await
     }
@@ -134,14 +173,16 @@ impl Process {
     /// No later call is to have it: it does not do as it should, and is ended at once when nobody
     /// has it any more.
     pub(super) fn retire(&self) {
-        self.child.hurry();
+        self.link.hurry();
         self.retired.store(true, Ordering::Relaxed);
         self.ready.0.lost.notify_one();
     }
 
     /// Whether it can be called.
     pub(super) fn is_usable(&self) -> bool {
-        !self.retired.load(Ordering::Relaxed) && self.child.is_alive() && self.session.is_open()
+        !self.retired.load(Ordering::Relaxed)
+            && !self.link.ended().is_cancelled()
+            && self.session.is_open()
     }
 
     /// Whether it has served its time.

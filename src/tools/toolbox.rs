@@ -18,7 +18,7 @@ use super::error::ToolsError;
 use super::invocation::{Invocation, Listener, unknown_tool};
 use super::server::Server;
 use crate::chat::{OutcomeStatus, ToolOutcome};
-use crate::config::ToolsConfig;
+use crate::config::{ServerConfig, ToolsConfig, Transport};
 use crate::meter;
 
 /// All tool servers of a worker. A clone is the same toolbox.
@@ -71,6 +71,7 @@ impl Toolbox {
         let version = Arc::new(AtomicU64::new(0));
         let mut servers = Vec::new();
         for config in &config.servers {
+            warn_of_clear_secrets(config);
             match Server::new(config, &nursery, &version) {
                 Ok(server) => servers.push(server),
                 Err(error) => tracing::error!(tool.server = config.name, %error, "no pool"),
@@ -240,6 +241,18 @@ impl Toolbox {
         };
         *known = Some(fresh.clone());
         fresh
+    }
+}
+
+fn warn_of_clear_secrets(config: &ServerConfig) {
+    if let Transport::Http(http) = &config.transport
+        && http.tells_secrets_in_clear()
+    {
+        tracing::warn!(
+            tool.server = config.name,
+            url = http.shown,
+            "secrets go to this tool server unencrypted; give it an https address"
+        );
     }
 }
 

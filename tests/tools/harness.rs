@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use chat_worker::chat::ToolOutcome;
 use chat_worker::clock::Deadline;
 use chat_worker::config::{
-    HostConfig, Isolation, OnInterrupt, PoolConfig, Protocol, Secret, ServerConfig, ToolsConfig,
-    Transport, environment,
+    HostConfig, Isolation, OnInterrupt, PoolConfig, Protocol, Secret, ServerConfig, StdioConfig,
+    ToolsConfig, Transport, environment,
 };
 use chat_worker::ids::{ConversationId, JobId, UserId};
 use chat_worker::tools::{CallMeta, Invocation, Listener, Offer, Selection, ServerHealth, Toolbox};
@@ -22,12 +22,12 @@ pub(crate) fn server(name: &str, command: &str, args: &[&str]) -> ServerConfig {
     ServerConfig {
         name: name.to_owned(),
         prefixed: true,
-        transport: Transport::Stdio {
+        transport: Transport::Stdio(StdioConfig {
             command: command.to_owned(),
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             env: BTreeMap::from([("PATH".to_owned(), Secret::new(path))]),
             cwd: None,
-        },
+        }),
         protocol: Protocol::Mcp,
         pool: PoolConfig {
             size: 4,
@@ -54,8 +54,10 @@ pub(crate) fn calc() -> ServerConfig {
 
 /// `server` with one more variable in its environment.
 pub(crate) fn with_env(mut server: ServerConfig, name: &str, value: &str) -> ServerConfig {
-    let Transport::Stdio { env, .. } = &mut server.transport;
-    env.insert(name.to_owned(), Secret::new(value));
+    let Transport::Stdio(stdio) = &mut server.transport else {
+        panic!("{} is no child", server.name)
+    };
+    stdio.env.insert(name.to_owned(), Secret::new(value));
     server
 }
 

@@ -9,7 +9,7 @@ use super::super::{Lookup, Problems, Secret};
 use super::defaults::{Defaults, MAX_TIMEOUTS};
 use super::{
     Isolation, LEAST_RESULT_BYTES, MOST_RESULT_BYTES, OnInterrupt, Protocol, ServerConfig,
-    Transport, parse_isolation,
+    StdioConfig, Transport, parse_isolation, remote,
 };
 
 const SETTING: &str = "MCP_CONFIG";
@@ -115,20 +115,33 @@ fn parse_server(
     if fields.flag("disabled") == Some(true) {
         return None;
     }
-    for later in ["url", "headers", "approval"] {
-        if fields.take(later).is_some() {
-            fields.note(later, "comes with a later version; this one knows servers over stdio that need no approval");
-        }
+    if fields.take("approval").is_some() {
+        fields.note("approval", "comes with a later version");
     }
-    fields.choice("type", &[("stdio", ())]);
-    let transport = parse_transport(&mut fields, defaults, lookup);
+    let remote = remote::is_remote(&mut fields);
+    let transport = if remote {
+        remote::parse(&mut fields, lookup)
+    } else {
+        parse_child(&mut fields, defaults, lookup)
+    };
     let mut server = defaults.server(name, transport);
     let protocols = [("mcp", Protocol::Mcp), ("line", Protocol::Line)];
     if let Some(protocol) = fields.choice("protocol", &protocols) {
         server.protocol = protocol;
     }
     parse_pool(&mut fields, &mut server);
-    if server.protocol == Protocol::Line && server.pool.isolation == Isolation::Shared {
+    if remote {
+        if server.protocol == Protocol::Line {
+            fields.note(
+                "protocol",
+                "lines are spoken with a `command` only: expected \"mcp\"",
+            );
+        }
+        if server.pool.isolation == Isolation::Call {
+            // A session is no process: it takes calls side by side, as its server does.
+            server.pool.isolation = Isolation::Shared;
+        }
+    } else if server.protocol == Protocol::Line && server.pool.isolation == Isolation::Shared {
         fields.note(
             "protocol",
             "lines answer one call at a time: expected the isolation \"call\"",
@@ -141,7 +154,7 @@ fn parse_server(
     Some(server)
 }
 
-fn parse_transport(fields: &mut Fields<'_>, defaults: &Defaults, lookup: Lookup<'_>) -> Transport {
+fn parse_child(fields: &mut Fields<'_>, defaults: &Defaults, lookup: Lookup<'_>) -> Transport {
     let command = fields.text("command").unwrap_or_default();
     if command.trim().is_empty() {
         fields.note("command", "expected the program to start");
@@ -157,12 +170,12 @@ fn parse_transport(fields: &mut Fields<'_>, defaults: &Defaults, lookup: Lookup<
     let cwd = cwd.map(|cwd| expanded("cwd", &cwd, fields, lookup).into());
     let mut env = defaults.env.clone();
     env.extend(parse_env(fields, lookup));
-    Transport::Stdio {
+    Transport::Stdio(StdioConfig {
         command,
         args,
         env,
         cwd,
-    }
+    })
 }
 
 fn parse_env(fields: &mut Fields<'_>, lookup: Lookup<'_>) -> BTreeMap<String, Secret> {
@@ -187,7 +200,12 @@ fn parse_env(fields: &mut Fields<'_>, lookup: Lookup<'_>) -> BTreeMap<String, Se
     env
 }
 
-fn expanded(at: &str, text: &str, fields: &mut Fields<'_>, lookup: Lookup<'_>) -> String {
+pub(super) fn expanded(
+    at: &str,
+    text: &str,
+    fields: &mut Fields<'_>,
+    lookup: Lookup<'_>,
+) -> String {
     let expanded = expand(text, lookup).and_then(|expanded| {
         // The system would refuse it at every start.
         let clean = !expanded.contains('\0');

@@ -2,6 +2,7 @@
 
 mod defaults;
 mod file;
+mod remote;
 mod words;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use super::{Lookup, Problems, Secret};
 pub use defaults::INHERITED;
 use defaults::{Defaults, inherited};
+pub use remote::HttpConfig;
 
 /// Which tool servers there are, as text.
 #[derive(Clone, Debug, clap::Args)]
@@ -115,18 +117,24 @@ pub struct ServerConfig {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// A child process, over its standard input and output.
-    Stdio {
-        /// The program.
-        command: String,
-        /// Its arguments.
-        args: Vec<String>,
-        /// The variables that it gets beside TMPDIR: PATH, HOME, LANG and TERM as this process has
-        /// them, and its own, which win.
-        env: BTreeMap<String, Secret>,
-        /// The directory it is started in; a fresh one, which is removed at its end, where none is
-        /// given.
-        cwd: Option<PathBuf>,
-    },
+    Stdio(StdioConfig),
+    /// Streamable HTTP.
+    Http(HttpConfig),
+}
+
+/// How the child process of a tool server is started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StdioConfig {
+    /// The program.
+    pub command: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// The variables that it gets beside TMPDIR: PATH, HOME, LANG and TERM as this process has
+    /// them, and its own, which win.
+    pub env: BTreeMap<String, Secret>,
+    /// The directory it is started in; a fresh one, which is removed at its end, where none is
+    /// given.
+    pub cwd: Option<PathBuf>,
 }
 
 /// What is spoken with a tool server.
@@ -247,12 +255,12 @@ fn parse_path(text: &str, defaults: &Defaults, problems: &mut Problems) -> Optio
             return None;
         }
     };
-    let transport = Transport::Stdio {
+    let transport = Transport::Stdio(StdioConfig {
         command: words.next()?,
         args: words.collect(),
         env: defaults.env.clone(),
         cwd: None,
-    };
+    });
     let mut server = defaults.server(DEFAULT_NAME, transport);
     server.prefixed = false;
     Some(server)

@@ -35,9 +35,12 @@ fn parse_file(json: &str) -> Result<ToolsConfig, Problems> {
 }
 
 fn exposed(server: &ServerConfig) -> (String, Vec<String>, Vec<(String, String)>) {
-    let Transport::Stdio {
+    let Transport::Stdio(StdioConfig {
         command, args, env, ..
-    } = &server.transport;
+    }) = &server.transport
+    else {
+        panic!("no child: {server:?}")
+    };
     let env = env
         .iter()
         .map(|(name, value)| (name.clone(), value.expose().to_owned()));
@@ -111,6 +114,35 @@ fn a_server_of_the_file_has_all_its_additions() {
 }
 
 #[test]
+fn a_server_elsewhere_has_an_address_and_headers_that_are_not_shown() {
+    let config = parse_file(
+        r#"{"mcpServers": {
+            "a": {"url": "https://example.org/mcp?key=${CALC_KEY}", "headers": {"Authorization": "Bearer ${CALC_KEY}"}},
+            "b": {"type": "streamable-http", "url": "http://127.0.0.1:1/mcp", "headers": {"X-Key": "k"}, "pool": {"isolation": "call"}},
+            "c": {"type": "http", "httpUrl": "http://example.org/mcp", "headers": {"X-Key": "k"}}}}"#,
+    )
+    .unwrap();
+    let [a, b, c] = &config.servers[..] else {
+        panic!("{config:?}")
+    };
+    let http = |server: &ServerConfig| match &server.transport {
+        Transport::Http(http) => http.clone(),
+        Transport::Stdio(_) => panic!("a child: {server:?}"),
+    };
+    assert_eq!(http(a).url.expose(), "https://example.org/mcp?key=s3cret");
+    assert_eq!(http(a).shown, "https://example.org/mcp");
+    let (name, value) = &http(a).headers[0];
+    assert_eq!(
+        (name.as_str(), value.expose()),
+        ("authorization", "Bearer s3cret")
+    );
+    assert_eq!(b.pool.isolation, Isolation::Shared);
+    let clear = [a, b, c].map(|server| http(server).tells_secrets_in_clear());
+    assert_eq!(clear, [false, false, true]);
+    assert!(!format!("{config:?}").contains("s3cret"), "{config:?}");
+}
+
+#[test]
 fn every_problem_of_the_file_is_named_by_its_pointer_in_one_go() {
     let problems = parse_file(
         r#"{"extra": 1, "mcpServers": {
@@ -119,8 +151,12 @@ fn every_problem_of_the_file_is_named_by_its_pointer_in_one_go() {
                 "env": {"K": "${NOPE} ${CALC_KEY}", "N": 1}, "timeout_secs": "5", "allow": ["[a"], "on_interrupt": "no"},
             "calc": {"command": "y"},
             "slow": {"command": "x", "timeout_secs": 5, "max_timeout_secs": 4},
-            "web": {"url": "https://example.org/mcp", "approval": ["*"]},
-            "sse": {"type": "sse", "command": "x"}}}"#,
+            "web": {"url": "https://example.org/mcp", "approval": ["*"], "args": [], "protocol": "line",
+                "headers": {"Mcp-Session-Id": "1", "X-Key": "${NOPE}"}},
+            "sse": {"type": "sse", "url": "https://example.org/sse"},
+            "both": {"url": "https://example.org/mcp", "command": "x"},
+            "ftp": {"url": "ftp://example.org/mcp"},
+            "none": {"type": "http"}}}"#,
     )
     .unwrap_err();
     let text = problems.to_string();
@@ -137,10 +173,15 @@ fn every_problem_of_the_file_is_named_by_its_pointer_in_one_go() {
         "/mcpServers/slow/max_timeout_secs: expected at least the 5 of timeout_secs",
         "/mcpServers/calc/on_interrupt: expected one of retry, tell, fail",
         "/mcpServers/calc: a server of this name stands there already",
-        "/mcpServers/web/url: comes with a later version",
         "/mcpServers/web/approval: comes with a later version",
-        "/mcpServers/web/command: expected the program to start",
-        "/mcpServers/sse/type: expected one of stdio",
+        "/mcpServers/web/headers/Mcp-Session-Id: the protocol itself sets this header",
+        "/mcpServers/web/headers/X-Key: the environment has no variable",
+        "/mcpServers/web/args: belongs to a `command`",
+        "/mcpServers/web/protocol: lines are spoken with a `command` only",
+        "/mcpServers/sse/type: HTTP+SSE was replaced by Streamable HTTP",
+        "/mcpServers/both/command: stands beside a `url`",
+        "/mcpServers/ftp/url: expected an address that begins with https://",
+        "/mcpServers/none/url: expected an address such as",
     ] {
         assert!(text.contains(expected), "{expected:?} is not in\n{text}");
     }
