@@ -4,8 +4,8 @@ use std::time::Duration;
 use metrics::{Histogram, counter, histogram};
 
 use super::figure::{
-    COMMIT_FAILURES, COMMIT_SECONDS, EVENTS, MODEL_CALL_SECONDS, MODEL_RETRIES, PUBLISH_SECONDS,
-    TOKENS, TOOL_CALL_SECONDS, UNKNOWN_TOOLS,
+    COMMIT_FAILURES, COMMIT_SECONDS, EVENTS, MODEL_CALL_SECONDS, MODEL_PACED, MODEL_RETRIES,
+    PUBLISH_SECONDS, TOKENS, TOOL_CALL_SECONDS, UNKNOWN_TOOLS,
 };
 
 pub(super) fn begin() {
@@ -49,6 +49,11 @@ pub fn commit_failed(what: &'static str) {
 /// The model server answered, or did not: `outcome` is a word for it.
 pub fn model_called(outcome: &'static str, took: Duration) {
     histogram!(MODEL_CALL_SECONDS, "outcome" => outcome).record(took);
+}
+
+/// A request waited for its part of the model's limits.
+pub fn model_paced(waited: Duration) {
+    histogram!(MODEL_PACED).record(waited);
 }
 
 /// A request to the model server is made again.

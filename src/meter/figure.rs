@@ -87,6 +87,8 @@ figures! {
         "Writes to the database that failed and were tried again, by what was written.";
     MODEL_CALL_SECONDS: Histogram "chat_model_call_seconds"
         "Requests to the model server, by outcome.";
+    MODEL_PACED: Histogram "chat_model_pace_seconds"
+        "How long requests waited for their part of a model's limits a minute; those that had it at once are not counted.";
     MODEL_RETRIES: Counter "chat_model_retries_total"
         "Requests to the model server that were made again in place.";
     TOKENS: Counter "chat_tokens_total"

@@ -14,7 +14,7 @@ mod jobs;
 pub use backlog::{Backlog, Here, backlog, here, loop_silent};
 pub use calls::{
     ServerMeter, Tokens, commit_failed, committed, events_dropped, events_published, model_called,
-    model_called_again, published, tokens, unknown_tool,
+    model_called_again, model_paced, published, tokens, unknown_tool,
 };
 pub use figure::{ALL, Figure, JOB_BUCKETS, JOB_SECONDS, Kind, SHORT_BUCKETS};
 pub use jobs::{

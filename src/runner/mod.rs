@@ -9,6 +9,7 @@ mod ending;
 mod events;
 mod leash;
 mod over;
+pub mod pace;
 mod patience;
 mod pulse;
 mod run;

@@ -1,0 +1,122 @@
+//! What a call is going to take, learnt from what calls took. Pure.
+
+use crate::chat::{Content, Part, Prompt, PromptMessage, Usage};
+
+/// Tokens of an answer before any was seen.
+const FIRST_ANSWER: f64 = 500.0;
+/// Bytes a token, before any prompt was counted: fewer than usual, since too little reserved is worse
+/// than too much.
+const FIRST_BYTES: f64 = 3.0;
+/// How much a new call changes what was known.
+const WEIGHT: f64 = 0.1;
+/// What an image is taken for, in bytes of text.
+const IMAGE: usize = 3200;
+
+/// What is known of a model's calls.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Learnt {
+    tokens_a_byte: f64,
+    answer: f64,
+}
+
+impl Default for Learnt {
+    fn default() -> Self {
+        Self {
+            tokens_a_byte: 1.0 / FIRST_BYTES,
+            answer: FIRST_ANSWER,
+        }
+    }
+}
+
+impl Learnt {
+    /// The tokens of a call with a prompt of so many bytes and an answer of at most so many tokens.
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "an estimate, of sizes far below 2^53"
+    )]
+    pub(super) fn tokens(&self, bytes: usize, most: Option<u32>) -> u64 {
+        let answer = most.map_or(self.answer, |most| self.answer.min(f64::from(most)));
+        (bytes as f64 * self.tokens_a_byte + answer).ceil() as u64
+    }
+
+    /// A call with a prompt of so many bytes took so many tokens.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "an estimate, of sizes far below 2^53"
+    )]
+    pub(super) fn see(&mut self, bytes: usize, usage: &Usage) {
+        if usage.total_tokens == 0 || bytes == 0 {
+            return;
+        }
+        let blend = |old: &mut f64, new: f64| *old += WEIGHT * (new - *old);
+        blend(
+            &mut self.tokens_a_byte,
+            usage.input_tokens as f64 / bytes as f64,
+        );
+        blend(&mut self.answer, usage.output_tokens as f64);
+    }
+}
+
+/// The bytes of a prompt that a model reads.
+pub(super) fn bytes(prompt: &Prompt) -> usize {
+    let messages: usize = prompt.messages.iter().map(message_bytes).sum();
+    let tool = |tool: &crate::chat::ToolSpec| {
+        tool.name.len() + tool.description.len() + tool.schema.get().len()
+    };
+    messages + prompt.tools.iter().map(tool).sum::<usize>()
+}
+
+fn message_bytes(message: &PromptMessage) -> usize {
+    match message {
+        PromptMessage::System(text) => text.len(),
+        PromptMessage::Given(message) => match &message.content {
+            Content::Text(text) => text.len(),
+            Content::Parts(parts) => parts.iter().map(part_bytes).sum(),
+        },
+        PromptMessage::Assistant { message, .. } => message.get().len(),
+        PromptMessage::Tool { content, .. } => content.len(),
+    }
+}
+
+fn part_bytes(part: &Part) -> usize {
+    match part {
+        Part::Text { text } => text.len(),
+        Part::ImageUrl { .. } => IMAGE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage(input: u64, output: u64) -> Usage {
+        Usage {
+            input_tokens: input,
+            output_tokens: output,
+            total_tokens: input + output,
+            ..Usage::default()
+        }
+    }
+
+    #[test]
+    fn the_first_guess_is_high_and_what_calls_took_is_learnt() {
+        let mut learnt = Learnt::default();
+        assert_eq!(learnt.tokens(3000, None), 1500);
+        assert_eq!(learnt.tokens(3000, Some(100)), 1100);
+        for _ in 0..100 {
+            learnt.see(3000, &usage(600, 40));
+        }
+        let learnt = learnt.tokens(3000, None);
+        assert!((640..=645).contains(&learnt), "{learnt}");
+    }
+
+    #[test]
+    fn a_server_that_counts_nothing_teaches_nothing() {
+        let mut learnt = Learnt::default();
+        learnt.see(3000, &Usage::default());
+        learnt.see(0, &usage(10, 10));
+        assert_eq!(learnt.tokens(3000, None), 1500);
+    }
+}

@@ -1,0 +1,68 @@
+//! Limits of tokens and requests a minute that all workers keep together: before a model is asked, a
+//! call takes its part of the limit, and leaves when its turn comes.
+//!
+//! Postgres holds how far each limit is used up (`Store::reserve_rate`). What arrives together asks
+//! together, with one round trip; where there is plenty, a worker takes some ahead, so that most calls
+//! do not ask at all.
+
+mod lane;
+mod learn;
+mod share;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::chat::Prompt;
+use crate::store::Store;
+use lane::Lane;
+
+pub use lane::Pass;
+pub use share::Rates;
+
+/// The limits that are configured. A clone is the same.
+#[derive(Clone, Debug, Default)]
+pub struct Pacer(Arc<HashMap<String, Arc<Lane>>>);
+
+/// Whether a call may be made.
+#[derive(Debug)]
+pub enum Paced {
+    /// Now.
+    Free(Pass),
+    /// Not soon: somewhere else it may wait for this long.
+    Later(Duration),
+}
+
+impl Pacer {
+    /// Keeps the limits of each of `limits`, on `tasks`, until `stop`.
+    #[must_use]
+    pub fn start(
+        limits: impl IntoIterator<Item = (String, Rates)>,
+        store: &Store,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Self {
+        let lanes = limits
+            .into_iter()
+            .filter(|(_, rates)| *rates != Rates::default())
+            .map(|(name, rates)| {
+                let (lane, keeping) = Lane::open(&name, rates, store.clone());
+                let stop = stop.clone();
+                tasks.spawn(async move { stop.run_until_cancelled(keeping).await });
+                (name, lane)
+            });
+        Self(Arc::new(lanes.collect()))
+    }
+
+    /// Waits until a call with `prompt` may be made under the limits of `name`; at once where there are
+    /// none.
+    pub async fn pass(&self, name: &str, prompt: &Prompt) -> Paced {
+        match self.0.get(name) {
+            Some(lane) => Box::pin(lane.pass(prompt)).await,
+            None => Paced::Free(Pass::free()),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What this worker holds of a model's limits, and what it wants more of. Pure: the time comes from
+//! outside.
+
+use std::time::{Duration, Instant};
+
+use crate::store::{RateGranted, RateWanted};
+
+/// What is allowed at once after a pause, of what the limit allows in a minute.
+const BURST: f64 = 0.04 * 60.0;
+/// No more than this part of a limit is planned with: what a call takes is known only afterwards.
+/// Together with the burst it stays below the limit in any minute.
+const PLANNED: f64 = 0.94;
+/// Calls whose turn would come later wait elsewhere.
+pub(super) const HORIZON: Duration = Duration::from_secs(30);
+/// What a worker takes ahead where there is plenty, so that not each call has to ask.
+const AHEAD: f64 = 0.5;
+/// How long it keeps what it took ahead.
+const KEEPS: Duration = Duration::from_secs(1);
+
+/// The limits of a model, of all workers together; none: no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// Tokens a minute, in and out together.
+    pub tokens: Option<u64>,
+    /// Requests a minute.
+    pub requests: Option<u64>,
+}
+
+/// What a call takes, in seconds of each limit's rate.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Toll {
+    pub(super) tokens: f64,
+    pub(super) requests: f64,
+}
+
+impl Rates {
+    /// What so many tokens and one request take.
+    pub(super) fn toll(self, tokens: u64) -> Toll {
+        Toll {
+            tokens: seconds(tokens, self.tokens),
+            requests: seconds(1, self.requests),
+        }
+    }
+
+    /// How far `tokens` are from what was reserved for them.
+    pub(super) fn owed(self, tokens: u64, reserved: Toll) -> f64 {
+        seconds(tokens, self.tokens) - reserved.tokens
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "tokens are counted in millions, not in 2^53"
+)]
+fn seconds(amount: u64, a_minute: Option<u64>) -> f64 {
+    a_minute.map_or(0.0, |limit| amount as f64 * 60.0 / (limit as f64 * PLANNED))
+}
+
+/// What this worker holds.
+#[derive(Debug, Default)]
+pub(super) struct Share {
+    credit: Toll,
+    until: Option<Instant>,
+    owed: f64,
+}
+
+impl Share {
+    /// Takes the toll of a call out of what was taken ahead, if there is enough.
+    pub(super) fn take(&mut self, toll: Toll, now: Instant) -> bool {
+        self.expire(now);
+        let enough = self.until.is_some()
+            && toll.tokens <= self.credit.tokens
+            && toll.requests <= self.credit.requests;
+        if enough {
+            self.credit.tokens -= toll.tokens;
+            self.credit.requests -= toll.requests;
+        }
+        enough
+    }
+
+    /// A call took more than was reserved for it, or less, or did not take place.
+    pub(super) fn owe(&mut self, tokens: f64) {
+        self.owed += tokens;
+    }
+
+    /// Whether the other workers should be told what this one owes or does not need.
+    pub(super) fn is_unsettled(&mut self, now: Instant) -> bool {
+        self.expire(now);
+        self.owed != 0.0
+    }
+
+    /// What to ask for so that calls with these tolls can be made.
+    pub(super) fn ask(&mut self, tolls: &[Toll], now: Instant) -> RateWanted {
+        self.expire(now);
+        RateWanted {
+            tokens: tolls.iter().map(|toll| toll.tokens).sum(),
+            requests: tolls.iter().map(|toll| toll.requests).sum(),
+            owed: std::mem::take(&mut self.owed),
+            burst: BURST,
+            horizon: HORIZON.as_secs_f64(),
+            ahead: if tolls.is_empty() { 0.0 } else { AHEAD },
+        }
+    }
+
+    /// Keeps what was given ahead.
+    pub(super) fn keep(&mut self, granted: RateGranted, now: Instant) {
+        if granted.ahead > 0.0 {
+            self.credit.tokens += granted.ahead;
+            self.credit.requests += granted.ahead;
+            self.until = Some(now + KEEPS);
+        }
+    }
+
+    /// What was taken ahead and not needed goes back. (Requests do not: a second of them is little.)
+    fn expire(&mut self, now: Instant) {
+        if self.until.is_some_and(|until| until <= now) {
+            self.owed -= self.credit.tokens;
+            self.credit = Toll::default();
+            self.until = None;
+        }
+    }
+}
+
+/// When each call of a batch may leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// After this long.
+    In(Duration),
+    /// Not soon: ask again after this long.
+    Later(Duration),
+}
+
+/// The turns of calls with these tolls, in their order, given what was granted for them together.
+pub(super) fn turns(tolls: &[Toll], granted: RateGranted) -> Vec<Turn> {
+    let (mut tokens, mut requests) = (granted.tokens_in, granted.requests_in);
+    let turn = |toll: &Toll| {
+        tokens += toll.tokens;
+        requests += toll.requests;
+        let wait = Duration::try_from_secs_f64(tokens.max(requests)).unwrap_or_default();
+        if granted.granted {
+            Turn::In(wait)
+        } else {
+            Turn::Later(wait.max(HORIZON).saturating_sub(HORIZON / 2))
+        }
+    };
+    tolls.iter().map(turn).collect()
+}
+
+#[cfg(test)]
+#[path = "share_tests.rs"]
+mod tests;
