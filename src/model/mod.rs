@@ -19,6 +19,7 @@ mod provider_error;
 mod retry;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod transport;
 
 pub use client::Model;
