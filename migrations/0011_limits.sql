@@ -62,3 +62,33 @@ END
 $$;
 COMMENT ON FUNCTION chat.reserve_rate IS 'For workers: reserves a part of a model''s limits and says when it may be used, in seconds from now';
 REVOKE ALL ON FUNCTION chat.reserve_rate FROM PUBLIC;
+
+CREATE TABLE chat.user_costs (
+    user_id text NOT NULL,
+    day date NOT NULL,
+    cost_usd numeric NOT NULL,
+    PRIMARY KEY (user_id, day)
+) WITH (fillfactor = 70);
+COMMENT ON TABLE chat.user_costs IS 'What the calls of each user cost, by UTC day; kept while CHAT_USER_DAILY_COST is set';
+COMMENT ON COLUMN chat.user_costs.user_id IS 'The user';
+COMMENT ON COLUMN chat.user_costs.day IS 'The UTC day on which the model answered';
+COMMENT ON COLUMN chat.user_costs.cost_usd IS 'What it cost in US dollars';
+
+CREATE OR REPLACE FUNCTION chat.check_budget(budget jsonb) RETURNS text
+LANGUAGE plpgsql IMMUTABLE STRICT AS $$
+BEGIN
+    RETURN coalesce(
+        chat.check_object(budget, '/budget', '{total_tokens,tool_calls,cost_usd}'),
+        chat.check_number(chat.given(budget, 'total_tokens'), '/budget/total_tokens', 1, 18446744073709551615, true),
+        chat.check_number(chat.given(budget, 'tool_calls'), '/budget/tool_calls', 0, 18446744073709551615, true),
+        chat.check_number(chat.given(budget, 'cost_usd'), '/budget/cost_usd', 0, 10000000, false));
+END;
+$$;
+
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'chat_reader') THEN
+        GRANT SELECT ON chat.rate_limits, chat.user_costs TO chat_reader;
+    END IF;
+END
+$$;

@@ -7,6 +7,8 @@ use serde::de::IntoDeserializer as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
+use crate::cost::{Cost, Price};
+
 /// Reads one of an enum's words from a text only: serde's derived enums would take `{"word": null}`
 /// as well, and call any other value a mistake of syntax.
 pub(crate) fn word<'de, D, T>(deserializer: D) -> Result<T, D::Error>
@@ -186,6 +188,17 @@ pub struct Usage {
     pub reasoning_tokens: u64,
     /// Input and output together.
     pub total_tokens: u64,
+    /// What it cost, where prices are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<Cost>,
+}
+
+impl Usage {
+    /// What it costs at `price`.
+    #[must_use]
+    pub fn at(&self, price: Price) -> Cost {
+        price.of(self.input_tokens, self.cached_tokens, self.output_tokens)
+    }
 }
 
 impl std::ops::AddAssign for Usage {
@@ -195,6 +208,10 @@ impl std::ops::AddAssign for Usage {
         self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);
         self.reasoning_tokens = self.reasoning_tokens.saturating_add(other.reasoning_tokens);
         self.total_tokens = self.total_tokens.saturating_add(other.total_tokens);
+        self.cost_usd = match (self.cost_usd, other.cost_usd) {
+            (Some(one), Some(two)) => Some(one.plus(two)),
+            (one, two) => one.or(two),
+        };
     }
 }
 

@@ -59,6 +59,8 @@ pub enum ErrorCode {
     ModelProtocol,
     /// A tool server that is needed could not be started or reached.
     ToolsUnavailable,
+    /// The user has spent what a user may spend today.
+    BudgetExceeded,
     /// The job's deadline passed.
     DeadlineExceeded,
     /// The job was cancelled.
@@ -98,6 +100,7 @@ impl ErrorCode {
             Self::ModelUnavailable => "model_unavailable",
             Self::ModelProtocol => "model_protocol",
             Self::ToolsUnavailable => "tools_unavailable",
+            Self::BudgetExceeded => "budget_exceeded",
             Self::DeadlineExceeded => "deadline_exceeded",
             Self::Cancelled => "cancelled",
             Self::AttemptsExhausted => "attempts_exhausted",

@@ -48,6 +48,7 @@
 //! | [`ids`] | identifiers as types |
 //! | [`fault`] | how a failure is to be treated, and the error codes of the contract |
 //! | [`clock`] | time as a value |
+//! | [`cost`] | money, exact |
 //! | [`chat`] | messages, tool calls, outcomes, answers, in no provider's types |
 //! | [`escape`] | the one escape for text that Postgres refuses |
 //! | [`crash`] | the boundaries at which tests end the process; empty without the feature `failpoints` |
@@ -87,6 +88,7 @@
 pub mod chat;
 pub mod clock;
 pub mod config;
+pub mod cost;
 pub mod crash;
 pub mod escape;
 pub mod fault;

@@ -20,7 +20,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("ids", &[]),
     ("fault", &[]),
     ("clock", &[]),
-    ("chat", &[]),
+    ("cost", &[]),
+    ("chat", &["cost"]),
     ("escape", &[]),
     ("crash", &[]),
     ("meter", &[]),
@@ -28,12 +29,14 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("wire", LEAVES),
     (
         "conversation",
-        &["ids", "fault", "clock", "chat", "escape", "config", "wire"],
+        &[
+            "ids", "fault", "clock", "cost", "chat", "escape", "config", "wire",
+        ],
     ),
     (
         "broker",
         &[
-            "ids", "fault", "clock", "chat", "escape", "crash", "meter", "config",
+            "ids", "fault", "clock", "cost", "chat", "escape", "crash", "meter", "config",
         ],
     ),
     (
@@ -42,6 +45,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "ids",
             "fault",
             "clock",
+            "cost",
             "chat",
             "escape",
             "crash",
@@ -53,13 +57,13 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "model",
         &[
-            "ids", "fault", "clock", "chat", "escape", "crash", "meter", "config",
+            "ids", "fault", "clock", "cost", "chat", "escape", "crash", "meter", "config",
         ],
     ),
     (
         "tools",
         &[
-            "ids", "fault", "clock", "chat", "escape", "crash", "meter", "config",
+            "ids", "fault", "clock", "cost", "chat", "escape", "crash", "meter", "config",
         ],
     ),
     (
@@ -68,6 +72,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "ids",
             "fault",
             "clock",
+            "cost",
             "chat",
             "escape",
             "meter",
@@ -85,6 +90,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "ids",
             "fault",
             "clock",
+            "cost",
             "chat",
             "escape",
             "crash",
@@ -106,6 +112,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "ids",
             "fault",
             "clock",
+            "cost",
             "chat",
             "escape",
             "config",
@@ -126,6 +133,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "ids",
             "fault",
             "clock",
+            "cost",
             "chat",
             "escape",
             "crash",
@@ -145,7 +153,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
 ];
 
-const LEAVES: &[&str] = &["ids", "fault", "clock", "chat", "escape"];
+const LEAVES: &[&str] = &["ids", "fault", "clock", "cost", "chat", "escape"];
 const ADAPTERS: &[&str] = &["broker", "store", "model", "tools"];
 
 /// Crates that only some rooms may name; a room with `::` is a module.

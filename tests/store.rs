@@ -146,6 +146,7 @@ async fn append_answer(
         answer,
         routes: &routes,
         calls_starting: starting,
+        counts_for_user: false,
         started_at: now(),
         finished_at: now(),
     };
@@ -737,6 +738,7 @@ fn resumed(entries: impl IntoIterator<Item = Entry>) -> Conversation {
         on_iteration_limit: OnIterationLimit::Reply,
         total_tokens: None,
         tool_calls: None,
+        cost: None,
         deadline: None,
         tool_choice: ToolChoice::Auto,
     };

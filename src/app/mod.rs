@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::model::Model;
-use crate::runner::{Pulse, Runner};
+use crate::runner::{Pacer, Pulse, Runner};
 use crate::telemetry::Figures;
 use crate::tools::Toolbox;
 use crate::worker::{Parts, Worker};
@@ -111,6 +111,8 @@ async fn serve(
     let runner = Runner {
         store: started.store.clone(),
         model: Model::connect(&config.model)?,
+        models: Arc::new(config.model.clone()),
+        pacer: Pacer::start(&config.model, &started.store, tasks, stop),
         tools,
         clock: Arc::clone(&clock),
         jobs: Arc::new(config.jobs.clone()),

@@ -1,4 +1,5 @@
 use super::Problems;
+use crate::cost::Cost;
 
 /// Limits and texts of jobs, as text.
 #[expect(
@@ -59,6 +60,14 @@ pub struct JobsSettings {
         default_value = "0"
     )]
     chat_context_tokens: String,
+    /// US dollars that the model calls of one user may cost a UTC day, where prices are known (empty: any)
+    #[arg(
+        long,
+        env = "CHAT_USER_DAILY_COST",
+        value_name = "USD",
+        default_value = ""
+    )]
+    chat_user_daily_cost: String,
     /// Whether a job's `user_id` must be the AMQP user that published it, when the message names one
     #[arg(
         long,
@@ -95,6 +104,8 @@ pub struct JobsConfig {
     pub max_job_bytes: usize,
     /// Tokens of the model's context, if earlier turns are to be cut to fit.
     pub context_tokens: Option<u32>,
+    /// What the model calls of one user may cost a UTC day.
+    pub user_daily_cost: Option<Cost>,
     /// Whether the AMQP user and the job's user must agree.
     pub trust_amqp_user: bool,
 }
@@ -130,6 +141,8 @@ impl JobsSettings {
             0,
             100_000_000,
         );
+        let daily_cost = parse_cost(&self.chat_user_daily_cost)
+            .map_err(|what| problems.note("CHAT_USER_DAILY_COST", what));
         if self.chat_unfinished_reply.trim().is_empty() {
             problems.note("CHAT_UNFINISHED_REPLY", "expected a text, got an empty one");
         }
@@ -141,7 +154,18 @@ impl JobsSettings {
             max_attempts: attempts?,
             max_job_bytes: bytes?,
             context_tokens: context.map(|tokens| (tokens > 0).then_some(tokens))?,
+            user_daily_cost: daily_cost.ok()?,
             trust_amqp_user: trust?,
         })
     }
+}
+
+fn parse_cost(text: &str) -> Result<Option<Cost>, String> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let cost = text.parse().ok().and_then(Cost::from_usd);
+    cost.map(Some)
+        .ok_or_else(|| format!("expected US dollars as a number, like 2.50, got {text:?}"))
 }

@@ -19,8 +19,8 @@ mod worker;
 pub use broker::{BrokerConfig, BrokerSettings};
 pub use jobs::{JobsConfig, JobsSettings, OnIterationLimit};
 pub use model::{
-    Api, Azure, MaxTokensField, ModelConfig, ModelOption, ModelProfile, ModelSettings, Price,
-    Profiles, ProviderConfig,
+    Api, Azure, MaxTokensField, ModelConfig, ModelOption, ModelProfile, ModelSettings, Profiles,
+    ProviderConfig,
 };
 pub use problems::Problems;
 pub use secret::Secret;

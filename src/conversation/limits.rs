@@ -2,6 +2,7 @@ use chrono::{DateTime, Utc};
 
 use crate::chat::ToolChoice;
 use crate::config::{JobsConfig, OnIterationLimit};
+use crate::cost::Cost;
 use crate::wire::Job;
 
 /// What bounds a job.
@@ -15,6 +16,8 @@ pub struct Limits {
     pub total_tokens: Option<u64>,
     /// Tool calls that may be made.
     pub tool_calls: Option<u64>,
+    /// What it may cost.
+    pub cost: Option<Cost>,
     /// When it is too late.
     pub deadline: Option<DateTime<Utc>>,
     /// Whether tools may or must be used.
@@ -31,6 +34,7 @@ impl Limits {
             on_iteration_limit: config.on_iteration_limit,
             total_tokens: budget.total_tokens,
             tool_calls: budget.tool_calls,
+            cost: budget.cost_usd,
             deadline: job.deadline,
             tool_choice: job
                 .tools

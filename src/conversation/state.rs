@@ -149,7 +149,9 @@ impl Conversation {
             .limits
             .total_tokens
             .is_some_and(|budget| totals.usage.total_tokens >= budget);
-        if tokens_spent || (!pending.is_empty() && calls_left == Some(0)) {
+        let money_spent = (self.limits.cost)
+            .is_some_and(|budget| totals.usage.cost_usd.unwrap_or_default() >= budget);
+        if tokens_spent || money_spent || (!pending.is_empty() && calls_left == Some(0)) {
             return Step::Finish(Outcome::unfinished(FinishReason::Budget));
         }
         if pending.is_empty() {

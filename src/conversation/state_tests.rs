@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::chat::{OutcomeStatus, Stop, ToolCall};
+use crate::cost::Cost;
 
 fn now() -> DateTime<Utc> {
     DateTime::UNIX_EPOCH
@@ -15,6 +16,7 @@ fn limits() -> Limits {
         on_iteration_limit: OnIterationLimit::Reply,
         total_tokens: None,
         tool_calls: None,
+        cost: None,
         deadline: None,
         tool_choice: ToolChoice::Auto,
     }
@@ -164,6 +166,28 @@ fn a_budget_of_calls_is_spent_to_the_last_one_and_then_ends_the_job() {
     assert_eq!(positions(&step(limits, called.clone())), [1]);
     let spent = [called, vec![returned(1)]].concat();
     assert_eq!(reason(&step(limits, spent)), Some(FinishReason::Budget));
+}
+
+#[test]
+fn a_budget_of_money_counts_answers_with_a_price_and_others_as_nothing() {
+    let cent = Cost::from_usd(0.01).unwrap();
+    let limits = Limits {
+        cost: Some(cent),
+        ..limits()
+    };
+    let after = |cost_usd| {
+        let mut answer = answer(None, 1);
+        answer.usage.cost_usd = cost_usd;
+        let conversation = Conversation::resume(limits, vec![Entry::Answered(answer)]).unwrap();
+        conversation.next_step(now())
+    };
+    assert!(matches!(after(None), Step::CallTools(_)));
+    let less = Cost::from_usd(0.009).unwrap();
+    assert!(matches!(after(Some(less)), Step::CallTools(_)));
+    assert_eq!(
+        after(Some(cent)),
+        Step::Finish(Outcome::unfinished(FinishReason::Budget))
+    );
 }
 
 #[test]

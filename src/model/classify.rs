@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use super::error::Refusal;
 use super::hints::Hints;
 use super::provider_error::ProviderError;
+use super::throttle::Load;
 use crate::fault::Fault;
 
 /// The kinds of failure, one for each code of the contract that the model has.
@@ -82,6 +83,16 @@ impl Verdict {
     /// Whether the server said that calls come too fast.
     pub(super) fn is_rate_limit(&self) -> bool {
         self.refusal.status == Some(429) && matches!(self.fault, Fault::Retry { .. })
+    }
+
+    /// What it says of the server's load.
+    pub(super) fn load(&self) -> Load {
+        let is_overload = matches!(self.refusal.status, Some(503 | 529));
+        if self.is_rate_limit() || is_overload {
+            Load::TooMuch
+        } else {
+            Load::Unknown
+        }
     }
 
     /// A word for it, in the label of a figure.

@@ -6,6 +6,7 @@ use async_openai::Client;
 use async_openai::config::OpenAIConfig;
 use http::HeaderValue;
 use serde_json::value::RawValue;
+use tokio::time::timeout;
 use tracing::Instrument;
 
 use super::classify::Verdict;
@@ -15,6 +16,7 @@ use super::error::{ModelError, Refusal};
 use super::gate::{Gate, spread};
 use super::listing;
 use super::retry::{self, LONGEST_WAIT_IN_PLACE, Next};
+use super::throttle::{Load, Throttle};
 use super::transport::{Transport, http_client, verdict};
 use crate::chat::{Answer, Prompt, Usage};
 use crate::clock::Deadline;
@@ -32,6 +34,7 @@ struct Inner {
     transport: Transport,
     dialect: Dialect,
     gate: Gate,
+    throttle: Throttle,
     base_url: String,
     key: Option<Secret>,
     default_model: String,
@@ -73,6 +76,7 @@ impl Model {
             transport,
             dialect: Dialect::of(&base_url),
             gate: Gate::default(),
+            throttle: Throttle::default(),
             base_url,
             key: provider.api_key.clone(),
             default_model: config.default_model.clone(),
@@ -115,7 +119,7 @@ impl Model {
     /// As for [`Self::complete`], after one attempt. A server without `GET /models` is no error.
     pub async fn check(&self) -> Result<String, ModelError> {
         let limit = self.0.timeout.min(LONGEST_CHECK);
-        let listing = tokio::time::timeout(limit, self.0.listing()).await;
+        let listing = timeout(limit, self.0.listing()).await;
         listing
             .unwrap_or_else(|_| Err(Verdict::timeout(limit)))
             .map_err(|verdict| self.0.failure(verdict, 1))
@@ -139,13 +143,19 @@ impl Inner {
         let mut attempts = 0;
         loop {
             self.pass_gate(&prompt.model, attempts, deadline).await?;
+            let entered = timeout(deadline.left(), self.throttle.enter(&prompt.model)).await;
             let limit = self.timeout.min(deadline.left());
-            if limit.is_zero() {
+            let Some(under_way) = entered.ok().filter(|_| !limit.is_zero()) else {
                 return Err(ModelError::Deadline { attempts });
-            }
+            };
             attempts += 1;
             let begun = Instant::now();
             let attempted = self.attempt(&prompt.model, &request, attempts, limit).await;
+            under_way.ended(
+                attempted
+                    .as_ref()
+                    .map_or_else(Verdict::load, |_| Load::Fine),
+            );
             let outcome = attempted
                 .as_ref()
                 .map_or_else(Verdict::name, |_| "answered");
@@ -188,7 +198,7 @@ impl Inner {
         // body kept for as long as the model thinks would cost more than writing it twice.
         let call = chat.create_byot::<_, Box<RawValue>>(request);
         crash::before(Act::Model);
-        let reply = match tokio::time::timeout(limit, call).await {
+        let reply = match timeout(limit, call).await {
             Ok(reply) => reply.map_err(verdict)?,
             Err(_) => return Err(Verdict::timeout(limit)),
         };

@@ -98,9 +98,7 @@ impl Drop for UnderWay<'_> {
         if forgettable {
             // Jobs name models, so the map must not grow with the names they make up.
             let mut lanes = self.throttle.lock();
-            lanes.retain(|name, lane| {
-                **name != *self.model || !lane.lock().is_forgettable(now)
-            });
+            lanes.retain(|name, lane| **name != *self.model || !lane.lock().is_forgettable(now));
         }
     }
 }

@@ -138,6 +138,30 @@ impl Runner {
         }
     }
 
+    /// Lets the job wait where it holds no slot: it can go on only later, and nothing failed.
+    pub(super) async fn postpone(
+        &self,
+        job: &JobInHand,
+        mut progress: Progress,
+        wait: Duration,
+    ) -> Result<Ran, StoreError> {
+        if !progress.unsaved.is_empty()
+            && self.append(job, &mut progress, None).await? == Written::Fenced
+        {
+            return Ok(Ran::Fenced);
+        }
+        // Spread, so that those who wait do not come back all at once.
+        let wait = wait.mul_f64(1.0 + fastrand::f64());
+        let why = "the limits of the model are used up";
+        tracing::info!(wait_ms = wait.as_millis(), why, "the job waits");
+        let run = &job.claimed.run;
+        let parked = insisting!("park", self.store, self.store.postpone(run, wait, why))?;
+        Ok(match parked {
+            Written::Stored => Ran::Parked,
+            Written::Fenced => Ran::Fenced,
+        })
+    }
+
     /// Stops a run where it stands: its job was called off, or goes to another worker.
     pub(super) async fn halt(
         &self,

@@ -6,10 +6,12 @@ use super::calls::routes;
 use super::ending::Ended;
 use super::events::JobEvents;
 use super::leash::Leash;
+use super::pace::{Paced, Pacer};
 use super::pulse::{Pulse, STALE};
+use super::spending::day_is_spent;
 use crate::chat::{Prompt, ToolChoice};
 use crate::clock::Clock;
-use crate::config::JobsConfig;
+use crate::config::{JobsConfig, ModelConfig};
 use crate::conversation::{Ask, Conversation, Entry, Limits, Opening, Step, system_prompt};
 use crate::fault::Failure;
 use crate::ids::UserId;
@@ -26,6 +28,10 @@ pub struct Runner {
     pub store: Store,
     /// The model server.
     pub model: Model,
+    /// What is known about the models.
+    pub models: Arc<ModelConfig>,
+    /// The limits that all workers keep together.
+    pub pacer: Pacer,
     /// The tool servers.
     pub tools: Toolbox,
     /// The time.
@@ -179,6 +185,10 @@ impl Runner {
                 {
                     return Ok(Ran::Fenced);
                 }
+                Step::AskModel(_) if self.has_spent_the_day(job).await? => {
+                    let outcome = day_is_spent(&progress.conversation);
+                    return Box::pin(self.finish(job, progress, None, outcome)).await;
+                }
                 Step::AskModel(ask) => {
                     let prompt = prompt(job, offer, opening.with(&progress.conversation), ask);
                     self.ask(job, offer, &prompt, progress, ask).await?
@@ -228,18 +238,34 @@ impl Runner {
         mut progress: Progress,
         ask: Ask,
     ) -> Result<Flow, StoreError> {
+        let deadline = self.deadline(job);
+        let paced = tokio::select! {
+            biased;
+            () = job.leash.wait() => return Ok(Flow::GoOn(progress)),
+            // The next step is that the time is over.
+            () = tokio::time::sleep_until(deadline.instant().into()) => return Ok(Flow::GoOn(progress)),
+            paced = self.pacer.pass(self.models.entry(&job.model), prompt) => paced,
+        };
+        let mut pass = match paced {
+            Paced::Free(pass) => pass,
+            Paced::Later(wait) => {
+                let postponed = self.postpone(job, progress, wait);
+                return Ok(Flow::Over(Box::pin(postponed).await?));
+            }
+        };
         let started_at = self.clock.now();
         let round = ask.iteration;
         job.events.say(|| Happening::ModelStarted {
             iteration: round,
             model: Arc::clone(&job.model),
         });
+        pass.begin();
         let asked = tokio::select! {
             biased;
             () = job.leash.wait() => None,
-            answer = self.model.complete(prompt, self.deadline(job)) => Some(answer),
+            answer = self.model.complete(prompt, deadline) => Some(answer),
         };
-        let answer = match asked {
+        let mut answer = match asked {
             None => return Ok(Flow::GoOn(progress)),
             Some(Ok(answer)) => answer,
             Some(Err(error)) => {
@@ -248,6 +274,11 @@ impl Runner {
                 return Ok(Flow::Over(Box::pin(failed).await?));
             }
         };
+        pass.settle(&answer.usage);
+        // One that stood in has a price of its own.
+        let asked = answer.asked.as_deref().unwrap_or(&job.model);
+        let price = self.models.profile(asked).price;
+        answer.usage.cost_usd = price.map(|price| answer.usage.at(price));
         let finished_at = self.clock.now();
         job.events.say(|| Happening::ModelFinished {
             iteration: round,
@@ -269,6 +300,7 @@ impl Runner {
                 Step::CallTools(calls) => calls.len(),
                 Step::AskModel(_) | Step::Finish(_) => 0,
             },
+            counts_for_user: self.jobs.user_daily_cost.is_some(),
             started_at,
             finished_at,
         };

@@ -202,12 +202,12 @@ pub(super) async fn close(
             SET status = $2::text::chat.job_status, wait_reason = NULL, due_at = NULL, error_code = $3, error_message = $4,
                 failures = j.failures + (j.status = 'running' AND $2::text = 'failed')::integer,
                 iterations = i.iterations, tool_calls = c.calls, input_tokens = i.input, cached_tokens = i.cached,
-                output_tokens = i.output, reasoning_tokens = i.reasoning,
+                output_tokens = i.output, reasoning_tokens = i.reasoning, cost_usd = i.cost,
                 finished_at = now(), publish_due_at = now() + interval '30 s'
             FROM (
                 SELECT count(*)::integer AS iterations, coalesce(sum(input_tokens), 0)::bigint AS input,
                        coalesce(sum(cached_tokens), 0)::bigint AS cached, coalesce(sum(output_tokens), 0)::bigint AS output,
-                       coalesce(sum(reasoning_tokens), 0)::bigint AS reasoning
+                       coalesce(sum(reasoning_tokens), 0)::bigint AS reasoning, sum(cost_usd) AS cost
                 FROM chat.iterations WHERE job_id = $1
             ) AS i, (
                 SELECT count(*)::integer AS calls FROM chat.tool_calls WHERE job_id = $1 AND finished_at IS NOT NULL

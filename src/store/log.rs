@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::StoreError;
 use crate::chat::{Answer, Media, Message, OutcomeStatus, Stop, ToolCall, ToolOutcome, Usage};
 use crate::conversation::{Entry, PastRound, PastTurn};
+use crate::cost::Cost;
 use crate::escape::{disarm, disarm_text};
 use crate::ids::{ConversationId, JobId};
 use crate::wire::Job;
@@ -122,7 +123,8 @@ async fn load_rounds(
     let rows = sqlx::query!(
         r#"
         SELECT job_id, number, model, asked_model, response_id, message AS "message: Json<Box<RawValue>>", content, refusal, finish_reason,
-               input_tokens, cached_tokens, output_tokens, reasoning_tokens
+               input_tokens, cached_tokens, output_tokens, reasoning_tokens,
+               (cost_usd * 1000000000000)::bigint AS picodollars
         FROM chat.iterations WHERE job_id = ANY($1) ORDER BY job_id, number
         "#,
         jobs
@@ -139,12 +141,15 @@ async fn load_rounds(
             stop: Stop::of(row.finish_reason.as_deref()),
             finish_reason: row.finish_reason,
             tool_calls: calls.iter().map(|call| call.call.clone()).collect(),
-            usage: usage([
-                row.input_tokens,
-                row.cached_tokens,
-                row.output_tokens,
-                row.reasoning_tokens,
-            ]),
+            usage: usage(
+                [
+                    row.input_tokens,
+                    row.cached_tokens,
+                    row.output_tokens,
+                    row.reasoning_tokens,
+                ],
+                row.picodollars,
+            ),
             model: row.model,
             asked: row.asked_model.map(Arc::from),
             response_id: row.response_id,
@@ -204,8 +209,8 @@ async fn load_calls(
     Ok(calls)
 }
 
-/// What was used, of a row's columns: input, cached, output and reasoning tokens.
-pub(super) fn usage(columns: [i64; 4]) -> Usage {
+/// What was used, of a row's columns: input, cached, output and reasoning tokens, and the cost.
+pub(super) fn usage(columns: [i64; 4], picodollars: Option<i64>) -> Usage {
     let [input_tokens, cached_tokens, output_tokens, reasoning_tokens] =
         columns.map(|tokens| u64::try_from(tokens).unwrap_or_default());
     Usage {
@@ -214,6 +219,9 @@ pub(super) fn usage(columns: [i64; 4]) -> Usage {
         output_tokens,
         reasoning_tokens,
         total_tokens: input_tokens.saturating_add(output_tokens),
+        cost_usd: picodollars
+            .and_then(|pico| u64::try_from(pico).ok())
+            .map(Cost::from_picodollars),
     }
 }
 

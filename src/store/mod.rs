@@ -27,6 +27,7 @@ mod presence;
 mod rates;
 mod record;
 mod show;
+mod spent;
 mod sweep;
 mod workers;
 

@@ -42,7 +42,7 @@ impl StoredResult {
             r#"
             SELECT conversation_id, user_id, turn, status::text AS "status!", finish_reason, reply, refusal, warnings,
                    error_code, error_message, iterations, tool_calls, input_tokens, cached_tokens, output_tokens, reasoning_tokens,
-                   model, attempt, received_at, started_at, finished_at AS "finished_at!",
+                   (cost_usd * 1000000000000)::bigint AS picodollars, model, attempt, received_at, started_at, finished_at AS "finished_at!",
                    metadata AS "metadata: Json<Box<RawValue>>", reply_to, correlation_id, traceparent
             FROM chat.jobs WHERE id = $1
             "#,
@@ -80,12 +80,15 @@ impl StoredResult {
             }),
             iterations: count(row.iterations),
             tool_calls: count(row.tool_calls),
-            usage: usage([
-                row.input_tokens,
-                row.cached_tokens,
-                row.output_tokens,
-                row.reasoning_tokens,
-            ]),
+            usage: usage(
+                [
+                    row.input_tokens,
+                    row.cached_tokens,
+                    row.output_tokens,
+                    row.reasoning_tokens,
+                ],
+                row.picodollars,
+            ),
             model: row.model,
             attempt: count(row.attempt),
             warnings: row.warnings,

@@ -38,6 +38,8 @@ pub struct NewIteration<'a> {
     pub routes: &'a [RouteOf],
     /// How many of its calls leave at once: the first ones.
     pub calls_starting: usize,
+    /// Whether its cost is added to what the user spent today.
+    pub counts_for_user: bool,
     /// When the model was asked.
     pub started_at: DateTime<Utc>,
     /// When it had answered.
@@ -190,7 +192,7 @@ pub(super) async fn record(
         WITH conversation AS (
             SELECT id FROM chat.conversations WHERE $5 AND id = $4 AND turns = $6 FOR NO KEY UPDATE
         ), owned AS (
-            SELECT j.id, j.cancel_requested_at IS NOT NULL AS called_off, j.cancel_reason,
+            SELECT j.id, j.user_id, j.cancel_requested_at IS NOT NULL AS called_off, j.cancel_reason,
                    $33::text IS NOT NULL AND (j.cancel_requested_at IS NULL OR $33::text = 'cancelled') AS ends
             FROM chat.jobs AS j LEFT JOIN conversation AS c ON true
             WHERE j.id = $1 AND j.attempt = $2 AND j.worker_id = $3 AND j.status = 'running' AND (NOT $5 OR c.id IS NOT NULL)
@@ -206,10 +208,17 @@ pub(super) async fn record(
         ), iteration AS (
             INSERT INTO chat.iterations (job_id, number, attempt, model, response_id, message, content, refusal, finish_reason,
                 tool_calls, input_tokens, cached_tokens, output_tokens, reasoning_tokens, started_at, finished_at,
-                requested_model, asked_model)
-            SELECT id, $14::integer, $2, $15, $16, $17::text::json, $18, $19, $20, cardinality($21::text[]), $22, $23, $24, $25, $26, $27, $48, $49
+                requested_model, asked_model, cost_usd)
+            SELECT id, $14::integer, $2, $15, $16, $17::text::json, $18, $19, $20, cardinality($21::text[]), $22, $23, $24, $25, $26, $27, $48, $49,
+                   $50::bigint * 0.000000000001
             FROM owned WHERE $14::integer IS NOT NULL
             ON CONFLICT (job_id, number) DO NOTHING
+            RETURNING job_id
+        ), spent AS (
+            INSERT INTO chat.user_costs AS u (user_id, day, cost_usd)
+            SELECT owned.user_id, (now() AT TIME ZONE 'UTC')::date, $50::bigint * 0.000000000001
+            FROM iteration JOIN owned ON owned.id = iteration.job_id WHERE $52 AND $50 > 0
+            ON CONFLICT (user_id, day) DO UPDATE SET cost_usd = u.cost_usd + excluded.cost_usd
         ), calls AS (
             INSERT INTO chat.tool_calls (job_id, iteration, position, call_id, offered_as, server, tool, arguments, status, attempt, started_at)
             SELECT id, $14::integer, position, call_id, offered_as, server, tool, arguments::json,
@@ -227,7 +236,7 @@ pub(super) async fn record(
                 finish_reason = $34, reply = $35, refusal = $36, warnings = coalesce($37, j.warnings),
                 error_code = $38, error_message = $39, model = coalesce($40, j.model),
                 iterations = coalesce($41, j.iterations), tool_calls = coalesce($42, j.tool_calls),
-                input_tokens = $43, cached_tokens = $44, output_tokens = $45, reasoning_tokens = $46,
+                input_tokens = $43, cached_tokens = $44, output_tokens = $45, reasoning_tokens = $46, cost_usd = $51::bigint * 0.000000000001,
                 finished_at = CASE WHEN owned.ends THEN now() END,
                 publish_due_at = CASE WHEN owned.ends THEN now() + interval '30 s' END
             FROM owned WHERE j.id = owned.id AND (owned.ends OR ($33::text IS NULL AND j.failures > 0))
@@ -295,6 +304,9 @@ pub(super) async fn record(
         &results.media as &[Option<String>],
         entry.iteration.map(|iteration| iteration.requested_model),
         answer.and_then(|answer| answer.asked.as_deref()),
+        usage.cost_usd.map(|cost| count(cost.picodollars())),
+        totals.cost_usd.map(|cost| count(cost.picodollars())),
+        entry.iteration.is_some_and(|iteration| iteration.counts_for_user),
     )
     .fetch_one(connection)
     .await?;

@@ -27,7 +27,7 @@ fn every_field_of_the_contract_is_read() {
       "tools":{"servers":["calc"],"allow":["calc__*"],"deny":[],"choice":"auto"},
       "options":{"temperature":0.2,"top_p":1,"max_output_tokens":800,"seed":7,"stop":["END"],
         "reasoning_effort":"low","parallel_tool_calls":true,"response_format":{"type":"json_object"}},
-      "budget":{"total_tokens":20000,"tool_calls":50},"stream":false,
+      "budget":{"total_tokens":20000,"tool_calls":50,"cost_usd":0.25},"stream":false,
       "deadline":"2026-01-01T00:10:00Z","on_busy":"enqueue","metadata":{"ticket":991}}"#;
     let (job, _) = decode(body.as_bytes(), LIMIT).unwrap();
     let again = serde_json::to_string(&job).unwrap();
@@ -81,6 +81,8 @@ fn a_wrong_job_is_refused_by_the_pointer_to_its_field() {
         (r#"{"user_id":"u","messages":[{"role":1,"content":"x"}]}"#.into(), "invalid_job", "/messages/0/role"),
         (r#"{"user_id":"u","messages":[{"role":{"user":null},"content":"x"}]}"#.into(), "invalid_job", "/messages/0/role"),
         (with(r#""budget":{"total_tokens":0}"#), "invalid_job", "/budget/total_tokens"),
+        (with(r#""budget":{"cost_usd":-1}"#), "invalid_job", "/budget/cost_usd"),
+        (with(r#""budget":{"cost_usd":"1"}"#), "invalid_job", "/budget/cost_usd"),
         (with(r#""deadline":"tomorrow""#), "invalid_job", "/deadline"),
         (with(r#""stream":true"#), "invalid_job", "/stream"),
         (with(r#""metadata":[]"#), "invalid_job", "/metadata"),

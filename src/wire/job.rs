@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 use crate::chat::{Message, ModelOptions, ToolChoice};
+use crate::cost::Cost;
 use crate::ids::{ConversationId, JobId};
 
 /// A chat job, version 1. Only `user_id` and `messages` are required; unknown fields are refused.
@@ -129,6 +130,9 @@ pub struct Budget {
     /// Tool calls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_calls: Option<u64>,
+    /// US dollars, where the prices of the model are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<Cost>,
 }
 
 /// What happens while the conversation has an unfinished job.

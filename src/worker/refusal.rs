@@ -145,6 +145,7 @@ fn told(code: ErrorCode, original: &Original) -> Told {
         | ErrorCode::ModelUnavailable
         | ErrorCode::ModelProtocol
         | ErrorCode::ToolsUnavailable
+        | ErrorCode::BudgetExceeded
         | ErrorCode::DeadlineExceeded
         | ErrorCode::Cancelled
         | ErrorCode::AttemptsExhausted

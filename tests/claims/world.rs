@@ -496,6 +496,7 @@ pub(crate) async fn store_answer(ground: &Ground, run: &Run, number: u32) -> Wri
         answer: &answer,
         routes: &routes,
         calls_starting: 1,
+        counts_for_user: false,
         started_at: now,
         finished_at: now,
     };

@@ -9,9 +9,10 @@ use serde_json::Value;
 use super::super::expand::expand;
 use super::super::fields::{Fields, escape};
 use super::super::{Lookup, Problems, Secret};
-use super::profile::{Api, Azure, MaxTokensField, ModelOption, ModelProfile, Price};
+use super::profile::{Api, Azure, MaxTokensField, ModelOption, ModelProfile};
 use super::provider;
 use crate::chat::ReasoningEffort;
+use crate::cost::Price;
 
 const SETTING: &str = "CHAT_MODEL_CONFIG";
 /// More models than anybody waits for, one after the other.
@@ -28,11 +29,22 @@ pub struct Profiles {
 
 impl Profiles {
     /// What is said of `model`: under its own name, else under the longest glob that fits.
-    pub(super) fn find(&self, model: &str) -> Option<&Arc<ModelProfile>> {
-        self.named.get(model).or_else(|| {
-            let glob = self.globs.iter().find(|(glob, _)| glob.is_match(model));
-            glob.map(|(_, profile)| profile)
-        })
+    pub(super) fn find(&self, model: &str) -> Option<(&str, &Arc<ModelProfile>)> {
+        let named = self.named.get_key_value(model);
+        named
+            .map(|(name, profile)| (name.as_str(), profile))
+            .or_else(|| {
+                let glob = self.globs.iter().find(|(glob, _)| glob.is_match(model));
+                glob.map(|(glob, profile)| (glob.glob().glob(), profile))
+            })
+    }
+
+    /// Everything that the file says, by the names and globs that stand in it.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&str, &Arc<ModelProfile>)> {
+        let globs = self.globs.iter();
+        let globs = globs.map(|(glob, profile)| (glob.glob().glob(), profile));
+        let named = self.named.iter();
+        (named.map(|(name, profile)| (name.as_str(), profile))).chain(globs)
     }
 
     /// The models that are named in full, or as fallbacks.

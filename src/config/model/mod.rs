@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::{Lookup, Problems, Secret};
 pub use file::Profiles;
-pub use profile::{Api, Azure, MaxTokensField, ModelOption, ModelProfile, Price, ProviderConfig};
+pub use profile::{Api, Azure, MaxTokensField, ModelOption, ModelProfile, ProviderConfig};
 
 /// How to reach the model server, as text.
 #[derive(Clone, Debug, clap::Args)]
@@ -143,7 +143,19 @@ impl ModelConfig {
     /// that fits, else what holds for all.
     #[must_use]
     pub fn profile(&self, model: &str) -> &Arc<ModelProfile> {
-        self.profiles.find(model).unwrap_or(&self.defaults)
+        (self.profiles.find(model)).map_or(&self.defaults, |(_, profile)| profile)
+    }
+
+    /// The name or glob under which the file speaks of `model`: what its limits are kept under. Models
+    /// that share a glob share its limits.
+    #[must_use]
+    pub fn entry(&self, model: &str) -> Option<&str> {
+        self.profiles.find(model).map(|(entry, _)| entry)
+    }
+
+    /// Everything that the file says, by the names and globs that stand in it.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &Arc<ModelProfile>)> {
+        self.profiles.all()
     }
 
     /// The models that are known by name: the default one, the allowed ones, those of the file and

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use super::super::Secret;
+use crate::cost::Price;
 
 /// Which of OpenAI's two APIs is spoken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,17 +99,6 @@ pub struct Azure {
     pub api_version: Option<String>,
     /// The deployment that is asked at a resource's own address; none: the model's name.
     pub deployment: Option<String>,
-}
-
-/// US dollars for a million tokens.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Price {
-    /// Of the prompt.
-    pub input: f64,
-    /// Of the prompt, read from the provider's cache.
-    pub cached_input: f64,
-    /// Of the answer, reasoning included.
-    pub output: f64,
 }
 
 /// The field of Chat Completions that limits an answer.

@@ -73,7 +73,7 @@ fn a_table_says_all_that_is_particular_to_a_model() {
     assert_eq!(profile.name.as_deref(), Some("gpt-5.5-2026-01-01"));
     assert_eq!(profile.context_window, Some(400_000));
     assert_eq!(profile.max_output_tokens, Some(8_000));
-    let price = Price {
+    let price = crate::cost::Price {
         input: 1.25,
         cached_input: 0.125,
         output: 10.0,

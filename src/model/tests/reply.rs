@@ -42,6 +42,7 @@ fn a_plain_answer_is_read_whole() {
         output_tokens: 2,
         reasoning_tokens: 1,
         total_tokens: 12,
+        cost_usd: None,
     };
     assert_eq!(answer.usage, usage);
 }

@@ -36,7 +36,7 @@ struct State {
 #[derive(Debug)]
 struct Waiting {
     toll: Toll,
-    told: oneshot::Sender<Turn>,
+    answer: oneshot::Sender<Turn>,
 }
 
 impl Lane {
@@ -77,8 +77,8 @@ impl Lane {
             return Paced::Free(pass());
         }
         let asked = Instant::now();
-        let (told, turn) = oneshot::channel();
-        if self.queue.send(Waiting { toll, told }).is_err() {
+        let (answer, turn) = oneshot::channel();
+        if self.queue.send(Waiting { toll, answer }).is_err() {
             return Paced::Free(Pass::free());
         }
         let paced = match turn.await {
@@ -122,7 +122,7 @@ impl Lane {
         self.lock().share.keep(granted, Instant::now());
         for (waiting, turn) in batch.into_iter().zip(turns(&tolls, granted)) {
             // Whoever went away meanwhile does not need its part.
-            if let (Err(_), true) = (waiting.told.send(turn), granted.granted) {
+            if let (Err(_), true) = (waiting.answer.send(turn), granted.granted) {
                 self.lock().share.owe(-waiting.toll.tokens);
             }
         }
@@ -141,14 +141,14 @@ async fn keep(lane: Arc<Lane>, store: Store, mut queue: mpsc::UnboundedReceiver<
                 }
             }
         }
-        batch.retain(|waiting| !waiting.told.is_closed());
+        batch.retain(|waiting| !waiting.answer.is_closed());
         lane.reserve(&store, batch).await;
     }
 }
 
 /// A call's part of the limits. Dropped before the call is made, it is given back.
 #[derive(Debug)]
-pub struct Pass {
+pub(in crate::runner) struct Pass {
     lane: Option<Arc<Lane>>,
     toll: Toll,
     bytes: usize,
@@ -167,12 +167,12 @@ impl Pass {
     }
 
     /// The call is made now: whatever becomes of it, the server may have counted it.
-    pub fn begin(&mut self) {
+    pub(in crate::runner) fn begin(&mut self) {
         self.used = true;
     }
 
     /// The call took this.
-    pub fn settle(self, usage: &Usage) {
+    pub(in crate::runner) fn settle(self, usage: &Usage) {
         let Some(lane) = self.lane.as_ref().filter(|_| usage.total_tokens > 0) else {
             return;
         };

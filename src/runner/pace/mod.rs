@@ -17,11 +17,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::chat::Prompt;
+use crate::config::ModelConfig;
 use crate::store::Store;
 use lane::Lane;
 
-pub use lane::Pass;
-pub use share::Rates;
+use lane::Pass;
+use share::Rates;
 
 /// The limits that are configured. A clone is the same.
 #[derive(Clone, Debug, Default)]
@@ -29,7 +30,7 @@ pub struct Pacer(Arc<HashMap<String, Arc<Lane>>>);
 
 /// Whether a call may be made.
 #[derive(Debug)]
-pub enum Paced {
+pub(super) enum Paced {
     /// Now.
     Free(Pass),
     /// Not soon: somewhere else it may wait for this long.
@@ -37,16 +38,22 @@ pub enum Paced {
 }
 
 impl Pacer {
-    /// Keeps the limits of each of `limits`, on `tasks`, until `stop`.
+    /// Keeps the limits of each entry of the models' file, on `tasks`, until `stop`.
     #[must_use]
     pub fn start(
-        limits: impl IntoIterator<Item = (String, Rates)>,
+        models: &ModelConfig,
         store: &Store,
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Self {
+        let limits = models.entries().map(|(name, profile)| {
+            let rates = Rates {
+                tokens: profile.tokens_per_minute,
+                requests: profile.requests_per_minute.map(u64::from),
+            };
+            (name.to_owned(), rates)
+        });
         let lanes = limits
-            .into_iter()
             .filter(|(_, rates)| *rates != Rates::default())
             .map(|(name, rates)| {
                 let (lane, keeping) = Lane::open(&name, rates, store.clone());
@@ -59,8 +66,8 @@ impl Pacer {
 
     /// Waits until a call with `prompt` may be made under the limits of `name`; at once where there are
     /// none.
-    pub async fn pass(&self, name: &str, prompt: &Prompt) -> Paced {
-        match self.0.get(name) {
+    pub(super) async fn pass(&self, name: Option<&str>, prompt: &Prompt) -> Paced {
+        match name.and_then(|name| self.0.get(name)) {
             Some(lane) => Box::pin(lane.pass(prompt)).await,
             None => Paced::Free(Pass::free()),
         }

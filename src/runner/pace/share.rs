@@ -19,11 +19,11 @@ const KEEPS: Duration = Duration::from_secs(1);
 
 /// The limits of a model, of all workers together; none: no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rates {
+pub(super) struct Rates {
     /// Tokens a minute, in and out together.
-    pub tokens: Option<u64>,
+    pub(super) tokens: Option<u64>,
     /// Requests a minute.
-    pub requests: Option<u64>,
+    pub(super) requests: Option<u64>,
 }
 
 /// What a call takes, in seconds of each limit's rate.

@@ -52,7 +52,9 @@ fn what_was_not_granted_asks_again_later() {
     let toll = RATES.toll(940);
     assert_eq!(
         turns(&[toll], full),
-        [Turn::Later(Duration::from_secs_f64(41.0) - HORIZON / 2)]
+        [Turn::Later(Duration::from_secs_f64(
+            41.0 - HORIZON.as_secs_f64() / 2.0
+        ))]
     );
 }
 

@@ -1,0 +1,28 @@
+use super::patience::insisting;
+use super::run::{JobInHand, Runner};
+use crate::conversation::{Conversation, Outcome};
+use crate::fault::{ErrorCode, Failure};
+use crate::store::StoreError;
+use crate::wire::FinishReason;
+
+impl Runner {
+    /// Whether the job's user has spent what a user may spend today.
+    pub(super) async fn has_spent_the_day(&self, job: &JobInHand) -> Result<bool, StoreError> {
+        let Some(most) = self.jobs.user_daily_cost else {
+            return Ok(false);
+        };
+        let spent = insisting!("spent", self.store, self.store.spent_today(&job.user))?;
+        Ok(spent >= most)
+    }
+}
+
+/// How a job ends whose user has spent it all: one that has begun keeps what it has.
+pub(super) fn day_is_spent(conversation: &Conversation) -> Outcome {
+    if conversation.iterations() > 0 {
+        return Outcome::unfinished(FinishReason::Budget);
+    }
+    Outcome::Failed(Failure::new(
+        ErrorCode::BudgetExceeded,
+        "the user has spent what a user may spend in one UTC day; try again tomorrow, or have CHAT_USER_DAILY_COST raised",
+    ))
+}
