@@ -16,6 +16,7 @@ const LIMITS: Limits = Limits {
     on_iteration_limit: OnIterationLimit::Reply,
     total_tokens: None,
     tool_calls: None,
+    cost: None,
     deadline: None,
     tool_choice: ToolChoice::Auto,
 };
