@@ -165,7 +165,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("tower", &["model"]),
     ("rmcp", &["tools"]),
     ("deadpool", &["tools"]),
-    ("jsonschema", &["tools"]),
+    ("jsonschema", &["tools", "wire"]),
     ("anyhow", &["app", "cli", "main"]),
     ("axum", &["worker"]),
     ("clap", &["config", "cli", "main", "app"]),

@@ -32,7 +32,11 @@ impl PastTurn {
             .iter()
             .filter(|message| message.role != Role::System);
         let mut lines: Vec<_> = given.cloned().map(PromptMessage::Given).collect();
-        for round in &self.rounds {
+        for (number, round) in (1..).zip(&self.rounds) {
+            // An answer without calls that was not the last was sent back: it is no part of what was said.
+            if round.answer.tool_calls.is_empty() && number < self.rounds.len() {
+                continue;
+            }
             let outcomes: Option<Vec<_>> = round.outcomes.iter().map(Option::as_ref).collect();
             let Some(outcomes) = outcomes.filter(|all| all.len() == round.answer.tool_calls.len())
             else {

@@ -161,6 +161,78 @@ fn an_answer_cut_off_before_its_first_word_says_why_it_is_empty() {
     assert!(warnings[0].contains("max_output_tokens"), "{warnings:?}");
 }
 
+fn json(schema: serde_json::Value) -> Option<Arc<crate::wire::ReplyFormat>> {
+    let format = serde_json::json!({"response_format":
+        {"type": "json_schema", "json_schema": {"name": "reply", "schema": schema}}});
+    let options = serde_json::from_value(format).unwrap();
+    crate::wire::ReplyFormat::of(&options)
+        .unwrap()
+        .map(Arc::new)
+}
+
+fn step_of_numbers(most: u32, log: Vec<Entry>) -> (Step, Option<String>) {
+    let limits = Limits {
+        max_iterations: most,
+        ..LIMITS
+    };
+    let conversation = conversation(limits, log);
+    let conversation = conversation.expecting(json(serde_json::json!({"type": "number"})));
+    let told = conversation.rounds.last();
+    let told = told.and_then(|round| conversation.told_after(round));
+    (conversation.next_step(DateTime::UNIX_EPOCH), told)
+}
+
+fn code(step: Step) -> Option<ErrorCode> {
+    match step {
+        Step::Finish(Outcome::Failed(failure)) => Some(failure.code),
+        Step::Finish(Outcome::Completed { .. } | Outcome::Cancelled(_))
+        | Step::AskModel(_)
+        | Step::CallTools(_) => None,
+    }
+}
+
+#[test]
+fn a_reply_that_is_not_what_was_asked_for_is_sent_back_once_with_the_reason() {
+    let unfit = || says(Some("five"));
+    let (next, told) = step_of_numbers(5, vec![unfit()]);
+    assert!(matches!(next, Step::AskModel(ask) if ask.iteration == 2));
+    assert!(told.unwrap().contains("no JSON"));
+    assert_eq!(
+        step_of_numbers(5, vec![unfit(), says(Some("5"))]).0,
+        answered("5")
+    );
+    assert_eq!(
+        code(step_of_numbers(5, vec![unfit(), says(Some("\"5\""))]).0),
+        Some(ErrorCode::ModelProtocol)
+    );
+}
+
+#[test]
+fn an_unfit_reply_in_the_last_iteration_fails_the_job() {
+    let (next, _) = step_of_numbers(1, vec![says(Some("five"))]);
+    assert_eq!(code(next), Some(ErrorCode::ModelProtocol));
+}
+
+#[test]
+fn an_empty_answer_and_an_unfit_one_are_each_sent_back_once() {
+    let mut log = vec![says(None), says(Some("five"))];
+    assert!(matches!(
+        step_of_numbers(9, log.clone()).0,
+        Step::AskModel(_)
+    ));
+    log.push(says(None));
+    let (next, told) = step_of_numbers(9, log);
+    assert_eq!(code(next), Some(ErrorCode::ModelProtocol));
+    assert!(told.unwrap().contains("empty"));
+}
+
+#[test]
+fn words_beside_calls_are_no_reply_yet() {
+    let log = vec![calls_of(Some("let me see"), &[("add", "{}")]), ok()];
+    let (next, told) = step_of_numbers(9, log);
+    assert!(matches!(next, Step::AskModel(_)) && told.is_none());
+}
+
 #[test]
 fn the_third_invalid_turn_in_a_row_fails_the_job() {
     let wrong = |name| vec![calls(&[(name, "{}")]), refused()];

@@ -6,7 +6,6 @@ use chrono::{DateTime, Utc};
 use super::history::{PastTurn, push_round};
 use super::media;
 use super::state::{CallState, Conversation};
-use super::verdict::told_after;
 use crate::chat::{Content, Message, Part, PromptMessage, Role};
 use crate::ids::ConversationId;
 use crate::wire::Job;
@@ -66,7 +65,7 @@ impl Opening {
             if outcomes.len() == round.calls.len() {
                 push_round(&round.answer, outcomes, self.result_bytes, &mut lines);
             }
-            if let Some(text) = told_after(round) {
+            if let Some(text) = conversation.told_after(round) {
                 lines.push(told(text));
             }
         }

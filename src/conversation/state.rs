@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 
 use super::hygiene::{Repetition, repetition};
@@ -6,7 +8,7 @@ use super::step::{Ask, Outcome, PendingCall, Step};
 use crate::chat::{Answer, ToolChoice, ToolOutcome, Usage};
 use crate::config::OnIterationLimit;
 use crate::fault::{ErrorCode, Failure};
-use crate::wire::FinishReason;
+use crate::wire::{FinishReason, ReplyFormat};
 
 /// What can be stored of a job.
 #[derive(Clone, Debug)]
@@ -58,6 +60,7 @@ pub(super) enum CallState {
 #[derive(Clone, Debug)]
 pub struct Conversation {
     pub(super) limits: Limits,
+    pub(super) format: Option<Arc<ReplyFormat>>,
     pub(super) rounds: Vec<Round>,
 }
 
@@ -83,9 +86,22 @@ impl Conversation {
     ) -> Result<Self, IllegalEntry> {
         let start = Self {
             limits,
+            format: None,
             rounds: Vec::new(),
         };
         entries.into_iter().try_fold(start, Self::after)
+    }
+
+    /// The same conversation, in which replies have to be of `format`.
+    #[must_use]
+    pub fn expecting(self, format: Option<Arc<ReplyFormat>>) -> Self {
+        Self { format, ..self }
+    }
+
+    /// What replies have to be.
+    #[must_use]
+    pub fn format(&self) -> Option<&ReplyFormat> {
+        self.format.as_deref()
     }
 
     /// The conversation after `entry`: the only transition there is.

@@ -29,11 +29,11 @@ impl Conversation {
             }
             Stop::Done if answer.tool_calls.is_empty() => {
                 let goes_on = !is_last && self.is_sent_back(answer);
-                (!goes_on).then(|| completed(FinishReason::Answered, answer))
+                (!goes_on).then(|| self.take(answer))
             }
             // It was told to do without tools; what it says counts, what it calls does not.
             Stop::Done if has_text && (without_tools || (is_last && self.answers_at_limit())) => {
-                Some(completed(FinishReason::Answered, answer))
+                Some(self.take(answer))
             }
             Stop::Done if is_last || without_tools => {
                 Some(Outcome::unfinished(FinishReason::IterationLimit))
@@ -54,8 +54,49 @@ impl Conversation {
             .rounds
             .split_last()
             .map_or(&[][..], |(_, before)| before);
-        let was_silent = || before.iter().any(|round| hygiene::is_silent(&round.answer));
-        hygiene::is_silent(answer) && !was_silent()
+        // Each kind once: an answer without calls that was gone on from was sent back.
+        let sent_back = |is_silent: bool| {
+            let words = before.iter().filter(|round| round.calls.is_empty());
+            let mut words = words.map(|round| hygiene::is_silent(&round.answer));
+            words.any(|was_silent| was_silent == is_silent)
+        };
+        if hygiene::is_silent(answer) {
+            return !sent_back(true);
+        }
+        self.misfit(answer).is_some() && !sent_back(false)
+    }
+
+    /// Why an answer in words is not what the job asks for, if it is not.
+    fn misfit(&self, answer: &Answer) -> Option<String> {
+        let content = answer.content.as_deref().unwrap_or_default();
+        self.format.as_ref()?.misfit(content)
+    }
+
+    /// The end of a job with this answer in words.
+    fn take(&self, answer: &Answer) -> Outcome {
+        match self.misfit(answer) {
+            None => completed(FinishReason::Answered, answer),
+            Some(why) => Outcome::Failed(Failure::new(
+                ErrorCode::ModelProtocol,
+                format!(
+                    "the model's reply is not what options.response_format asks for, after it was told so or without an iteration left: {why}"
+                ),
+            )),
+        }
+    }
+
+    /// What the model is told after an answer that was not taken; none after one that asks for tools.
+    pub(super) fn told_after(&self, round: &Round) -> Option<String> {
+        if hygiene::is_silent(&round.answer) {
+            return Some(NUDGE.to_owned());
+        }
+        if !round.calls.is_empty() {
+            return None;
+        }
+        let why = self.misfit(&round.answer)?;
+        Some(format!(
+            "Your last message is not the JSON that was asked for: {why}\nPlease reply again, with that JSON and nothing around it."
+        ))
     }
 
     /// What is odd about how the job ended, for people.
@@ -73,6 +114,17 @@ impl Conversation {
                 name.unwrap_or_default()
             ));
         }
+        let content = answer.content.as_deref().unwrap_or_default();
+        let is_reply = answer.stop == Stop::Done && answer.refusal.is_none();
+        if is_reply
+            && answer.tool_calls.is_empty()
+            && let Some(format) = &self.format
+            && format.misfit(content).is_none()
+            && format.read(content).is_err()
+        {
+            let text = "the reply is no JSON object, which options.response_format asks for";
+            warnings.push(text.to_owned());
+        }
         if hygiene::is_silent(answer) {
             warnings.push(match answer.stop {
                 Stop::Length => "the model used its whole limit of output tokens without saying anything; raise options.max_output_tokens".to_owned(),
@@ -81,11 +133,6 @@ impl Conversation {
         }
         warnings
     }
-}
-
-/// What the model is told after an answer that was not taken; none after one that asks for tools.
-pub(super) fn told_after(round: &Round) -> Option<String> {
-    hygiene::is_silent(&round.answer).then(|| NUDGE.to_owned())
 }
 
 fn completed(reason: FinishReason, answer: &Answer) -> Outcome {

@@ -3,7 +3,7 @@ use chrono::{DateTime, Utc};
 use super::run::JobInHand;
 use crate::conversation::{Outcome, Totals};
 use crate::store::{AnswerTo, Ending, Next, StoredResult};
-use crate::wire::{JobResult, Reply, ResultError, Status};
+use crate::wire::{JobResult, Reply, ReplyFormat, ResultError, Status};
 
 /// A job that this run has ended.
 #[derive(Debug)]
@@ -60,10 +60,14 @@ pub(super) fn ending(
 pub(super) fn result(
     job: &JobInHand,
     ending: &Ending,
+    format: Option<&ReplyFormat>,
     finished_at: DateTime<Utc>,
     answer_to: AnswerTo,
 ) -> StoredResult {
     let run = &job.claimed.run;
+    let reply = ending.reply.clone();
+    let message = reply.map(|reply| Reply::assistant(reply, ending.refusal.clone()));
+    let parsed = message.as_ref();
     let result = JobResult {
         version: 1,
         job_id: run.job_id,
@@ -73,10 +77,8 @@ pub(super) fn result(
         success: ending.status == Status::Completed,
         status: ending.status,
         finish_reason: ending.finish_reason,
-        message: ending
-            .reply
-            .clone()
-            .map(|reply| Reply::assistant(reply, ending.refusal.clone())),
+        parsed: parsed.and_then(|reply| reply.parsed(format, ending.finish_reason)),
+        message,
         error: ending.failure.as_ref().map(|failure| ResultError {
             code: failure.code,
             message: failure.message.clone(),

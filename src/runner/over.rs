@@ -87,7 +87,13 @@ impl Runner {
                     answer_to,
                     next,
                 } => {
-                    let result = ending::result(job, &ending, finished_at, answer_to);
+                    let result = ending::result(
+                        job,
+                        &ending,
+                        progress.conversation.format(),
+                        finished_at,
+                        answer_to,
+                    );
                     job.events.say(|| Happening::JobFinished {
                         result: Box::new(result.result.clone()),
                     });

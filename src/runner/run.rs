@@ -12,14 +12,16 @@ use super::spending::day_is_spent;
 use crate::chat::{Prompt, ToolChoice};
 use crate::clock::Clock;
 use crate::config::{JobsConfig, ModelConfig};
-use crate::conversation::{Ask, Conversation, Entry, Limits, Opening, Step, system_prompt};
+use crate::conversation::{
+    Ask, Conversation, Entry, Limits, Opening, Outcome, Step, system_prompt,
+};
 use crate::fault::Failure;
 use crate::ids::UserId;
 use crate::model::Model;
 use crate::runner::insisting;
 use crate::store::{ClaimedJob, NewIteration, NewResult, Next, Store, StoreError, Written};
 use crate::tools::{Offer, Selection, Toolbox};
-use crate::wire::{Happening, Job};
+use crate::wire::{Happening, Job, ReplyFormat};
 
 /// Runs jobs: the rooms that a run needs.
 #[derive(Clone)]
@@ -112,6 +114,11 @@ impl Runner {
                 job: job.claimed.run.job_id.to_string(),
                 what: error.to_string(),
             })?;
+        let options = job.job.options.clone().unwrap_or_default();
+        let (conversation, unfit) = match ReplyFormat::of(&options) {
+            Ok(format) => (conversation.expecting(format.map(Arc::new)), None),
+            Err(failure) => (conversation, Some(failure)),
+        };
         job.events.say(|| Happening::JobStarted {
             model: Arc::clone(&job.model),
             turn: u32::try_from(job.claimed.run.turn).unwrap_or_default(),
@@ -124,6 +131,10 @@ impl Runner {
             failures: job.claimed.failures,
             gaps: job.gaps,
         };
+        if let Some(failure) = unfit {
+            let failed = self.finish(&job, progress, None, Outcome::Failed(failure));
+            return Box::pin(failed).await;
+        }
         let selection = selection(&job.job);
         let offer = tokio::select! {
             biased;

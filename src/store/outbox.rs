@@ -4,10 +4,11 @@ use sqlx::types::Json;
 
 use super::log::usage;
 use super::{Store, StoreError};
+use crate::chat::ModelOptions;
 use crate::crash::{self, Act};
 use crate::fault::ErrorCode;
 use crate::ids::{ConversationId, JobId};
-use crate::wire::{FinishReason, JobResult, Reply, ResultError, Status};
+use crate::wire::{FinishReason, JobResult, Reply, ReplyFormat, ResultError, Status};
 
 /// The stored result of a job, and where it goes.
 #[derive(Clone, Debug)]
@@ -43,7 +44,8 @@ impl StoredResult {
             SELECT conversation_id, user_id, turn, status::text AS "status!", finish_reason, reply, refusal, warnings,
                    error_code, error_message, iterations, tool_calls, input_tokens, cached_tokens, output_tokens, reasoning_tokens,
                    (cost_usd * 1000000000000)::bigint AS picodollars, model, attempt, received_at, started_at, finished_at AS "finished_at!",
-                   metadata AS "metadata: Json<Box<RawValue>>", reply_to, correlation_id, traceparent
+                   metadata AS "metadata: Json<Box<RawValue>>", reply_to, correlation_id, traceparent,
+                   (request -> 'options' -> 'response_format')::text AS response_format
             FROM chat.jobs WHERE id = $1
             "#,
             job_id.0
@@ -63,6 +65,13 @@ impl StoredResult {
             .metadata
             .map(|json| serde_json::from_str(json.0.get()))
             .transpose();
+        let finish_reason = row.finish_reason.as_deref().and_then(FinishReason::parse);
+        let message = row.reply.map(|reply| Reply::assistant(reply, row.refusal));
+        // Not stored beside the reply, of which it is another form.
+        let format = row.response_format.as_deref().and_then(format);
+        let parsed = message
+            .as_ref()
+            .and_then(|reply| reply.parsed(format.as_ref(), finish_reason));
         let count = |number: i32| u32::try_from(number).unwrap_or_default();
         let result = JobResult {
             version: 1,
@@ -72,8 +81,9 @@ impl StoredResult {
             turn: row.turn.map(count),
             success: status == Status::Completed,
             status,
-            finish_reason: row.finish_reason.as_deref().and_then(FinishReason::parse),
-            message: row.reply.map(|reply| Reply::assistant(reply, row.refusal)),
+            finish_reason,
+            parsed,
+            message,
             error: row.error_code.map(|code| ResultError {
                 code: ErrorCode::parse(&code).unwrap_or(ErrorCode::Internal),
                 message: row.error_message.unwrap_or_default(),
@@ -105,6 +115,15 @@ impl StoredResult {
             is_copy: false,
         })
     }
+}
+
+/// What a reply had to be. It was checked when its job came in.
+fn format(json: &str) -> Option<ReplyFormat> {
+    let options = ModelOptions {
+        response_format: serde_json::from_str(json).ok()?,
+        ..ModelOptions::default()
+    };
+    ReplyFormat::of(&options).ok()?
 }
 
 impl Store {

@@ -5,6 +5,9 @@
 mod control;
 mod decode;
 mod event;
+mod format;
+mod format_bounds;
+mod images;
 mod job;
 mod message;
 mod object;
@@ -17,6 +20,7 @@ mod schema;
 pub use control::{Control, decode_control};
 pub use decode::{Refused, decode};
 pub use event::{Event, EventCall, Happening, WaitReason};
+pub use format::ReplyFormat;
 pub use job::{Budget, Job, OnBusy, ToolSelection};
 pub use properties::{CONTROL_TYPE, EVENT_TYPE, JOB_TYPE, RESULT_TYPE, WAKE_TYPE, job_id_of};
 pub use result::{FinishReason, JobResult, Reply, ResultError, Status};

@@ -3,6 +3,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::ReplyFormat;
 use crate::chat::Usage;
 use crate::fault::ErrorCode;
 use crate::ids::{ConversationId, JobId};
@@ -35,6 +36,9 @@ pub struct JobResult {
     /// The reply of a completed job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<Reply>,
+    /// The reply as a value, of a completed job that asked for JSON in `options.response_format`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parsed: Option<Value>,
     /// What went wrong, of a job that failed or was cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ResultError>,
@@ -147,6 +151,19 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// The value that the reply is, where `format` says what it has to be and it is that.
+    #[must_use]
+    pub fn parsed(
+        &self,
+        format: Option<&ReplyFormat>,
+        reason: Option<FinishReason>,
+    ) -> Option<Value> {
+        match reason? {
+            FinishReason::Answered | FinishReason::Length => format?.read(&self.content).ok(),
+            FinishReason::IterationLimit | FinishReason::Budget | FinishReason::Refused => None,
+        }
+    }
+
     /// A reply of the assistant.
     #[must_use]
     pub fn assistant(content: String, refusal: Option<String>) -> Self {

@@ -3,8 +3,8 @@
 use chrono::Datelike as _;
 use globset::Glob;
 
-use super::Job;
-use crate::chat::{Content, Message, ModelOptions, Part};
+use super::{Job, ReplyFormat, images};
+use crate::chat::{Content, Message, ModelOptions};
 use crate::fault::{ErrorCode, Failure};
 use crate::ids::UserId;
 
@@ -104,12 +104,7 @@ fn check_messages(messages: &[std::sync::Arc<Message>]) -> Result<(), Failure> {
             );
         }
         for (number, part) in parts.iter().enumerate() {
-            if matches!(part, Part::ImageUrl { image_url } if image_url.url.is_empty()) {
-                return refuse(
-                    &format!("/messages/{at}/content/{number}/image_url/url"),
-                    "expected the URL of an image, got an empty text",
-                );
-            }
+            images::check_part(message, part, &format!("/messages/{at}/content/{number}"))?;
         }
     }
     Ok(())
@@ -165,7 +160,7 @@ fn check_options(options: &ModelOptions) -> Result<(), Failure> {
     {
         return refuse("/options/stop", "expected 1 to 4 texts that are not empty");
     }
-    Ok(())
+    ReplyFormat::of(options).map(|_format| ())
 }
 
 fn check_metadata(job: &Job) -> Result<(), Failure> {

@@ -98,6 +98,7 @@ impl Worker {
                 status: Status::Failed,
                 finish_reason: None,
                 message: None,
+                parsed: None,
                 error: Some(ResultError {
                     code: refused.failure.code,
                     message: refused.failure.message.clone(),

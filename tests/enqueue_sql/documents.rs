@@ -86,6 +86,12 @@ const BAD_FIELDS: &str = r#"
 /options/reasoning_effort     {"options": {"reasoning_effort": "huge"}}
 /options/parallel_tool_calls  {"options": {"parallel_tool_calls": "yes"}}
 /options/response_format      {"options": {"response_format": "json"}}
+/options/response_format/type {"options": {"response_format": {}}}
+/options/response_format/type {"options": {"response_format": {"type": 7}}}
+/options/response_format/json_schema {"options": {"response_format": {"type": "json_schema", "name": "x", "schema": {}}}}
+/options/response_format/json_schema/name {"options": {"response_format": {"type": "json_schema", "json_schema": {"name": 7, "schema": {}}}}}
+/options/response_format/json_schema/name {"options": {"response_format": {"type": "json_schema", "json_schema": {"name": "a b", "schema": {}}}}}
+/options/response_format/json_schema/schema {"options": {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": true}}}}
 /budget                       {"budget": [1, 2]}
 /budget/tokens                {"budget": {"tokens": 1}}
 /budget/total_tokens          {"budget": {"total_tokens": 0}}
@@ -131,6 +137,14 @@ const BAD_MESSAGES: &str = r#"
 /content/0/image_url/url   {"role": "user", "content": [{"type": "image_url", "image_url": {}}]}
 /content/0/image_url/url   {"role": "user", "content": [{"type": "image_url", "image_url": {"url": ""}}]}
 /content/0/image_url/alt   {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "u", "alt": null}}]}
+/content/0/image_url/url   {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}]}
+/content/0/image_url/url   {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https:///x"}}]}
+/content/0/image_url/url   {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x y"}}]}
+/content/0/image_url/url   {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/svg+xml;base64,AAAA"}}]}
+/content/0/image_url/url   {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAA"}}]}
+/content/0/image_url/url   {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,===="}}]}
+/content/0/type            {"role": "system", "content": [{"type": "image_url", "image_url": {"url": "https://u"}}]}
+/content/1/type            {"role": "assistant", "content": [{"type": "text", "text": "x"}, {"type": "image_url", "image_url": {"url": "https://u"}}]}
 /content/1/type            {"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "Text", "text": "x"}]}
 "#;
 
@@ -197,10 +211,11 @@ const GOOD_FIELDS: &str = r#"
 {"tools": {"servers": null}, "budget": {"total_tokens": null, "tool_calls": 0}, "max_iterations": 100}
 {"tools": {}, "options": {}, "budget": {"tool_calls": 18446744073709551615}, "metadata": {}}
 {"options": {"temperature": 2, "top_p": 0.0, "seed": -9223372036854775808, "stop": null}}
-{"options": {"response_format": {"schema": {"minimum": -1.5e300}}}}
+{"options": {"response_format": {"type": "text", "schema": {"minimum": -1.5e300}}}}
+{"options": {"response_format": {"type": "json_schema", "json_schema": {"name": "a-B_9", "strict": true, "schema": {"type": "object"}}}}}
 {"metadata": {"a": [1, [2, {}], [], {"b": null, "c": "␛ \" \\ \u0001 é"}], "/": {"~": true}}}
 {"messages": [{"role": "user", "content": [{"type": "text", "text": "", "image_url": null}]}]}
-{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "u"}, "text": null}]}]}
+{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://u"}, "text": null}]}]}
 {"deadline": "2030-01-01T00:00:00Z"}
 {"deadline": "2030-01-01T00:00:00.123456000+05:30"}
 {"deadline": "2024-02-29T23:59:59-08:00", "not_before": "2024-02-29T23:59:59-08:00"}

@@ -16,6 +16,7 @@ mod drain;
 mod duplicates;
 mod escapes;
 mod events;
+mod formats;
 mod handover;
 mod hostile_input;
 mod hygiene;
