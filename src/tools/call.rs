@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::catalogue::RetryClass;
-use super::content;
+use super::content::{self, Caps};
 use super::error::StartError;
 use super::pool::{Lease, LeaseError};
 use super::progress::ToolProgress;
@@ -17,6 +17,7 @@ use super::session::{Answer, CallError, Request};
 use super::wait::Patience;
 use crate::chat::{OutcomeStatus, ToolOutcome};
 use crate::clock::Deadline;
+use crate::config::ServerConfig;
 use crate::crash::{self, Act};
 
 /// A call that is fit to be made.
@@ -105,7 +106,7 @@ impl Call {
             lease.give_up();
         }
         Ok(match answer.map_err(Trouble::Call)? {
-            Answer::Result(result) => content::read_result(&result, config.max_result_bytes),
+            Answer::Result(result) => content::read_result(&result, caps(config)),
             Answer::Text { text, whole } => {
                 content::read_line(text, whole, config.max_result_bytes)
             }
@@ -137,7 +138,10 @@ impl Call {
                 format!("The call was not made: the tool server {server:?} is not available: {error}")
             }
             Trouble::Closed => "The call was not made: the worker is stopping.".to_owned(),
-            Trouble::Call(CallError::Refused(message)) => message.clone(),
+            Trouble::Call(CallError::Refused(message)) => {
+                tracing::info!(reason = trouble.name(), "a tool call failed");
+                return content::error(message, config.max_result_bytes);
+            }
             Trouble::Call(CallError::TimedOut(after)) => format!(
                 "The tool did not answer within {:.1} s and was stopped. It is unknown what it did until then.",
                 after.as_secs_f64()
@@ -161,6 +165,13 @@ impl Call {
         };
         tracing::info!(reason = trouble.name(), "a tool call failed");
         content::outcome(OutcomeStatus::Failed, text, config.max_result_bytes)
+    }
+}
+
+fn caps(config: &ServerConfig) -> Caps {
+    Caps {
+        text: config.max_result_bytes,
+        media: config.max_media_bytes,
     }
 }
 

@@ -13,6 +13,7 @@
 //! [makes the calls]: Toolbox::call
 
 mod aftermath;
+mod blocks;
 mod bounded;
 mod breaker;
 mod call;
@@ -29,6 +30,7 @@ mod invocation;
 mod line;
 mod listing;
 mod mcp;
+mod media;
 mod names;
 mod pool;
 mod process;

@@ -14,15 +14,7 @@ use super::http::{self, Remote};
 use super::line::LineSession;
 use super::mcp::{Era, McpSession, Pipes};
 use super::session::{Answer, CallError, Halt, Request, Session};
-use crate::config::{PoolConfig, Protocol, ServerConfig, StdioConfig, Transport};
-
-/// The least that is read of one answer, whatever a result may be cut to.
-const LEAST_LINE: usize = 4 * 1024 * 1024;
-
-/// How much of one answer is read.
-pub(super) fn longest_answer(config: &ServerConfig) -> usize {
-    config.max_result_bytes.saturating_mul(2).max(LEAST_LINE)
-}
+use crate::config::{PoolConfig, Protocol, StdioConfig, Transport};
 
 /// A process, or a session with a server elsewhere, that has shaken hands and listed its tools.
 #[derive(Debug)]
@@ -117,7 +109,7 @@ impl Process {
         let pipes = Pipes {
             stdin,
             stdout,
-            max_line: longest_answer(config),
+            max_line: config.max_answer_bytes(),
         };
         let ready = async {
             let session = match config.protocol {

@@ -60,11 +60,16 @@ async fn what_goes_wrong_with_a_tool_is_told_to_the_model_and_the_job_goes_on() 
                 ),
                 ("calc__add", json!({"a": 1}), "refused", "b"),
                 ("calc__add", json!({"a": 1, "b": "two"}), "refused", "b"),
-                ("calc__fail", json!({}), "failed", "it failed, as it should"),
+                (
+                    "calc__fail",
+                    json!({}),
+                    "failed",
+                    "Error: it failed, as it should",
+                ),
                 ("calc__die", json!({}), "failed", "stopped"),
                 (
                     "calc__big",
-                    json!({"bytes": 5_000_000}),
+                    json!({"bytes": 20_000_000}),
                     "failed",
                     "more than",
                 ),

@@ -43,7 +43,7 @@ async fn content_of_an_unknown_kind_costs_nothing_else() {
     let outcome = tools.call("odd__good", "").await;
     assert_eq!(
         outcome.text,
-        "said\n[hologram: not shown]\n[image: unknown type, 3 bytes]"
+        "Error: said\n{\"type\":\"hologram\"}\n[image: unknown type, 3 bytes, not shown]"
     );
     assert_eq!(outcome.status, OutcomeStatus::Failed);
     tools.end().await;

@@ -21,6 +21,8 @@ async fn the_reference_server_for_everything_is_listed_and_called() {
     assert_eq!(outcome.text, "Echo: hello", "{:?}", tools.health());
     let image = tools.call("npm__get-tiny-image", "{}").await;
     assert!(image.text.contains("[image: image/png, "), "{}", image.text);
+    assert_eq!(image.media.len(), 1);
+    assert_eq!(image.media[0].mime_type, "image/png");
     assert_eq!(
         tools.call("npm__echo", "{}").await.status,
         OutcomeStatus::Refused

@@ -113,6 +113,18 @@ pub struct ServerConfig {
     pub on_interrupt: OnInterrupt,
 }
 
+impl ServerConfig {
+    /// The longest answer that is read, in bytes: what is longer fails its call. Room for a result
+    /// that is cut then, as JSON, and for what it shows, as base64.
+    #[must_use]
+    pub fn max_answer_bytes(&self) -> usize {
+        const LEAST: usize = 4 * 1024 * 1024;
+        let text = self.max_result_bytes.saturating_mul(2).max(LEAST);
+        let media = self.max_media_bytes.div_ceil(3).saturating_mul(4);
+        text.saturating_add(media)
+    }
+}
+
 /// How a tool server is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transport {

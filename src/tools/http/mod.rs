@@ -19,7 +19,6 @@ use super::child::Vitals;
 use super::core::Core;
 use super::error::StartError;
 use super::mcp::{Era, McpSession, Running, shake_hands};
-use super::process::longest_answer;
 use super::session::Session;
 use crate::config::HttpConfig;
 
@@ -50,7 +49,7 @@ pub(super) async fn open(
     config: &HttpConfig,
     era: Era,
 ) -> Result<(Session, Remote, Vec<Value>), StartError> {
-    let longest = longest_answer(core.config());
+    let longest = core.config().max_answer_bytes();
     let mut transport = StreamableHttpClientTransportConfig::with_uri(config.url.expose())
         .custom_headers(client::headers(config))
         .max_concurrent_requests(MAX_REQUESTS)
