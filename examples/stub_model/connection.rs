@@ -10,8 +10,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use super::Shared;
 use super::reply::{Body, Reply};
+use super::stream;
+use super::{Asked, Shared};
 
 /// The longest request that is taken.
 const MAX_REQUEST: usize = 64 << 20;
@@ -105,10 +106,10 @@ pub(super) fn headers(head: &str) -> HeaderMap {
 /// Answers one request; false when the connection is not to be used again.
 async fn answer(stream: &mut TcpStream, request: Request, shared: &Shared) -> io::Result<bool> {
     let line = request.head.lines().next().unwrap_or_default();
-    let mut model = String::new();
+    let mut asked = Asked::default();
     let reply = if line.starts_with("POST /v1/chat/completions ") {
-        let (reply, named) = shared.reply(&request.head, &request.body);
-        model = named;
+        let (reply, of_chat) = shared.reply(&request.head, &request.body);
+        asked = of_chat;
         reply
     } else if line.starts_with("GET /v1/models ") {
         models()
@@ -124,7 +125,7 @@ async fn answer(stream: &mut TcpStream, request: Request, shared: &Shared) -> io
             return Ok(false);
         }
     }
-    send(stream, &reply, &model, request.body.len()).await
+    send(stream, &reply, &asked, request.body.len()).await
 }
 
 /// Waits for the moment at which a reply is to be sent.
@@ -153,12 +154,16 @@ async fn gone(stream: &TcpStream) {
 async fn send(
     stream: &mut TcpStream,
     reply: &Reply,
-    model: &str,
+    asked: &Asked,
     request_bytes: usize,
 ) -> io::Result<bool> {
     match &reply.body {
         Body::Message(message) => {
-            let body = reply.completion(message, model, request_bytes);
+            let body = reply.completion(message, &asked.model, request_bytes);
+            if let (Some(with_usage), Some(course)) = (asked.with_usage, reply.course) {
+                let events = stream::events(&body, with_usage);
+                return stream::send(stream, &events, course).await;
+            }
             stream
                 .write_all(&response(200, &[], &body, body.len()))
                 .await?;

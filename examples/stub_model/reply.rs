@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+use super::stream::{Course, Fault};
+
 /// What the stub answers, and how well it behaves meanwhile.
 #[derive(Clone, Debug)]
 pub(crate) struct Reply {
@@ -12,6 +14,8 @@ pub(crate) struct Reply {
     pub(super) delay: Duration,
     pub(super) signal: Option<Arc<Semaphore>>,
     finish: Option<String>,
+    /// How it goes if it is asked for piece by piece; none: it comes in one piece all the same.
+    pub(super) course: Option<Course>,
 }
 
 #[derive(Clone, Debug)]
@@ -114,6 +118,42 @@ impl Reply {
         self
     }
 
+    /// This reply with so much time between its pieces, if it is asked for piece by piece.
+    pub(crate) fn paced(self, pace: Duration) -> Self {
+        self.going(|course| course.pace = pace)
+    }
+
+    /// This reply, which ends after so many of its pieces as if that were all.
+    pub(crate) fn ends_after(self, pieces: usize) -> Self {
+        self.going(|course| course.fault = Some(Fault::Ends(pieces)))
+    }
+
+    /// This reply, of which nothing more comes after so many of its pieces.
+    pub(crate) fn stalls_after(self, pieces: usize) -> Self {
+        self.going(|course| course.fault = Some(Fault::Stalls(pieces)))
+    }
+
+    /// This reply, whose connection is closed after so many of its pieces.
+    pub(crate) fn breaks_after(self, pieces: usize) -> Self {
+        self.going(|course| course.fault = Some(Fault::Breaks(pieces)))
+    }
+
+    /// This reply, with an error after so many of its pieces.
+    pub(crate) fn fails_after(self, pieces: usize) -> Self {
+        self.going(|course| course.fault = Some(Fault::Fails(pieces)))
+    }
+
+    /// This reply in one piece, also if it is asked for piece by piece.
+    pub(crate) fn in_one_piece(mut self) -> Self {
+        self.course = None;
+        self
+    }
+
+    fn going(mut self, change: impl FnOnce(&mut Course)) -> Self {
+        change(self.course.get_or_insert_default());
+        self
+    }
+
     /// This reply, so much later.
     pub(crate) fn after(mut self, delay: Duration) -> Self {
         self.delay = delay;
@@ -154,6 +194,7 @@ impl From<Body> for Reply {
             delay: Duration::ZERO,
             signal: None,
             finish: None,
+            course: Some(Course::default()),
         }
     }
 }

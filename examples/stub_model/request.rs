@@ -42,7 +42,15 @@ pub(super) struct Chat<'a> {
     #[serde(borrow)]
     prompt_cache_key: Option<Cow<'a, str>>,
     store: Option<bool>,
-    stream: Option<bool>,
+    pub(super) stream: Option<bool>,
+    pub(super) stream_options: Option<StreamOptions>,
+}
+
+/// What a stream is to hold beside the answer.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StreamOptions {
+    pub(super) include_usage: Option<bool>,
 }
 
 /// A message. Fields that nobody knows are let through: providers send them back and forth.

@@ -55,6 +55,10 @@ pub(super) fn check(chat: &Chat<'_>) -> Result<(), Refusal> {
             "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported.";
         return Err(Refusal::new("max_tokens", message).coded("invalid_parameter_combination"));
     }
+    if chat.stream_options.is_some() && chat.stream != Some(true) {
+        let message = "The 'stream_options' parameter is only allowed when 'stream' is enabled.";
+        return Err(Refusal::new("stream_options", message));
+    }
     tool_rules::check(chat)?;
     check_messages(&chat.messages)
 }

@@ -21,6 +21,7 @@ mod connection;
 mod reply;
 mod request;
 mod rules;
+mod stream;
 mod tool_rules;
 
 pub(crate) use reply::Reply;
@@ -171,20 +172,34 @@ impl StubModel {
     }
 }
 
+/// What a request asks for.
+#[derive(Default)]
+struct Asked {
+    model: String,
+    /// Whether the usage is to come with the answer, if that is to come piece by piece.
+    with_usage: Option<bool>,
+}
+
 impl Shared {
-    /// The reply to a request, and the model that it names.
-    fn reply(&self, head: &str, body: &[u8]) -> (Reply, String) {
+    /// The reply to a request, and what it asks for.
+    fn reply(&self, head: &str, body: &[u8]) -> (Reply, Asked) {
         let chat = request::Chat::read(body).and_then(|chat| rules::check(&chat).map(|()| chat));
         if self.records.load(Ordering::Relaxed) {
             self.record(connection::headers(head), body, chat.as_ref().err());
         }
         let chat = match chat {
             Ok(chat) => chat,
-            Err(refusal) => return (refusal.into_reply(), String::new()),
+            Err(refusal) => return (refusal.into_reply(), Asked::default()),
         };
         let pushed = lock(&self.pushed).pop_front();
         let reply = pushed.unwrap_or_else(|| self.scripted(&chat, body));
-        (reply, chat.model.into_owned())
+        let with_usage = (chat.stream_options.as_ref())
+            .is_some_and(|options| options.include_usage == Some(true));
+        let asked = Asked {
+            model: chat.model.into_owned(),
+            with_usage: (chat.stream == Some(true)).then_some(with_usage),
+        };
+        (reply, asked)
     }
 
     fn scripted(&self, chat: &request::Chat<'_>, body: &[u8]) -> Reply {

@@ -16,8 +16,9 @@ use super::error::{ModelError, Refusal};
 use super::gate::{Gate, spread};
 use super::listing;
 use super::retry::{self, LONGEST_WAIT_IN_PLACE, Next};
+use super::stream::{Ear, Heard, Kind};
 use super::throttle::{Load, Throttle};
-use super::transport::{Transport, http_client, verdict};
+use super::transport::{Stream, Transport, http_client, verdict};
 use crate::chat::{Answer, Prompt, Usage};
 use crate::clock::Deadline;
 use crate::config::{ModelConfig, Secret};
@@ -39,6 +40,8 @@ struct Inner {
     key: Option<Secret>,
     default_model: String,
     timeout: Duration,
+    stream: bool,
+    idle: Duration,
 }
 
 impl fmt::Debug for Model {
@@ -81,6 +84,8 @@ impl Model {
             key: provider.api_key.clone(),
             default_model: config.default_model.clone(),
             timeout: config.timeout,
+            stream: config.stream,
+            idle: config.idle,
         })))
     }
 
@@ -97,6 +102,20 @@ impl Model {
         prompt: &Prompt,
         deadline: Deadline,
     ) -> Result<Answer, ModelError> {
+        self.complete_aloud(prompt, deadline, None).await
+    }
+
+    /// The same, and `ear` hears how it goes meanwhile. The answer comes piece by piece if the ear wants
+    /// that, or the configuration.
+    ///
+    /// # Errors
+    /// As for [`Self::complete`]. A stream that ends before its answer does is a failed attempt.
+    pub async fn complete_aloud(
+        &self,
+        prompt: &Prompt,
+        deadline: Deadline,
+        ear: Option<&Ear>,
+    ) -> Result<Answer, ModelError> {
         let span = tracing::info_span!(
             "model.complete",
             model.name = %prompt.model,
@@ -108,7 +127,7 @@ impl Model {
             error.code = tracing::field::Empty,
         );
         // Boxed, so that the caller's own future stays small.
-        Box::pin(self.0.complete(prompt, deadline))
+        Box::pin(self.0.complete(prompt, deadline, ear))
             .instrument(span)
             .await
     }
@@ -138,8 +157,21 @@ fn bearer(key: &Secret) -> Result<HeaderValue, ModelError> {
 }
 
 impl Inner {
-    async fn complete(&self, prompt: &Prompt, deadline: Deadline) -> Result<Answer, ModelError> {
-        let request = Request::new(prompt, self.dialect);
+    async fn complete(
+        &self,
+        prompt: &Prompt,
+        deadline: Deadline,
+        ear: Option<&Ear>,
+    ) -> Result<Answer, ModelError> {
+        let mut request = Request::new(prompt, self.dialect);
+        let client = match self.stream(ear) {
+            None => self.client.clone(),
+            Some(stream) => {
+                request = request.streamed();
+                let transport = self.transport.streaming(stream);
+                self.client.clone().with_http_service(transport)
+            }
+        };
         let mut attempts = 0;
         loop {
             self.pass_gate(&prompt.model, attempts, deadline).await?;
@@ -150,7 +182,9 @@ impl Inner {
             };
             attempts += 1;
             let begun = Instant::now();
-            let attempted = self.attempt(&prompt.model, &request, attempts, limit).await;
+            let attempted = self
+                .attempt((&client, &prompt.model), &request, attempts, limit)
+                .await;
             under_way.ended(
                 attempted
                     .as_ref()
@@ -176,6 +210,9 @@ impl Inner {
                         wait_ms = wait.as_millis(),
                         "the model call failed and is made again"
                     );
+                    if let Some(ear) = ear {
+                        ear.hear(Heard::Again(&self.error(verdict, attempts)));
+                    }
                     tokio::time::sleep(wait).await;
                 }
                 Next::GiveUp => return Err(self.failure(verdict, attempts)),
@@ -186,14 +223,14 @@ impl Inner {
     /// One request, one reply.
     async fn attempt(
         &self,
-        model: &Arc<str>,
+        (client, model): (&Client<OpenAIConfig>, &Arc<str>),
         request: &Request<'_>,
         number: u32,
         limit: Duration,
     ) -> Result<Answer, Verdict> {
         let span = tracing::Span::current();
         span.record("model.attempt", number);
-        let chat = self.client.chat();
+        let chat = client.chat();
         // The body is written anew for each attempt: a second attempt is rare, and a copy of every
         // body kept for as long as the model thinks would cost more than writing it twice.
         let call = chat.create_byot::<_, Box<RawValue>>(request);
@@ -250,13 +287,27 @@ impl Inner {
         listing::ask(&self.transport, &self.base_url, &self.default_model).await
     }
 
-    fn failure(&self, mut verdict: Verdict, attempts: u32) -> ModelError {
+    /// How answers come piece by piece, if they do.
+    fn stream(&self, ear: Option<&Ear>) -> Option<Stream> {
+        let wanted = self.stream || ear.is_some_and(Ear::wants_text);
+        wanted.then(|| Stream {
+            kind: Kind::Completions,
+            idle: self.idle,
+            ear: ear.cloned(),
+        })
+    }
+
+    fn failure(&self, verdict: Verdict, attempts: u32) -> ModelError {
+        let error = self.error(verdict, attempts);
+        tracing::Span::current().record("error.code", error.code().as_str());
+        error
+    }
+
+    fn error(&self, mut verdict: Verdict, attempts: u32) -> ModelError {
         if let Some(key) = &self.key {
             verdict.refusal = verdict.refusal.without(key.expose());
         }
-        let error = ModelError::new(verdict, attempts);
-        tracing::Span::current().record("error.code", error.code().as_str());
-        error
+        ModelError::new(verdict, attempts)
     }
 }
 

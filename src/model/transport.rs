@@ -23,6 +23,7 @@ use crate::escape::disarm_well_formed;
 use super::classify::{Verdict, classify};
 use super::error::ModelError;
 use super::hints::Hints;
+use super::stream::{self, Ear};
 use crate::clock::{Clock, SystemClock};
 
 /// The most bytes of a reply that are read.
@@ -66,6 +67,17 @@ pub(super) struct Transport {
     http: reqwest::Client,
     /// Without a key there is no `Authorization`; the crate would send an empty one.
     authorization: Option<HeaderValue>,
+    /// Answers come piece by piece.
+    stream: Option<Stream>,
+}
+
+/// How an answer is read that comes piece by piece.
+#[derive(Clone, Debug)]
+pub(super) struct Stream {
+    pub(super) kind: stream::Kind,
+    /// How long it may be silent.
+    pub(super) idle: Duration,
+    pub(super) ear: Option<Ear>,
 }
 
 impl Transport {
@@ -73,6 +85,15 @@ impl Transport {
         Self {
             http,
             authorization,
+            stream: None,
+        }
+    }
+
+    /// The same, for answers that come so.
+    pub(super) fn streaming(&self, stream: Stream) -> Self {
+        Self {
+            stream: Some(stream),
+            ..self.clone()
         }
     }
 
@@ -106,13 +127,21 @@ impl Transport {
             let body = body.unwrap_or_else(Unread::so_far);
             return Err(classify(status.as_u16(), &hints, &body));
         }
-        let body = read(&mut response, MAX_REPLY)
-            .await
-            .map_err(Unread::verdict)?;
+        let body = match &self.stream {
+            Some(Stream { kind, idle, ear }) => {
+                let (idle, most) = (*idle, MAX_REPLY);
+                let patience = stream::Patience { idle, most };
+                stream::read(&mut response, *kind, patience, ear.as_ref()).await?
+            }
+            None => read(&mut response, MAX_REPLY)
+                .await
+                .map_err(Unread::verdict)?
+                .freeze(),
+        };
         if serde_json::from_slice::<&RawValue>(&body).is_err() {
             return Err(Verdict::malformed("a reply that is no JSON"));
         }
-        Ok((status, body.freeze()))
+        Ok((status, body))
     }
 }
 

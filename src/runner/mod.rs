@@ -5,6 +5,7 @@
 //! import everything above it but `broker`.
 
 mod calls;
+mod deltas;
 mod ending;
 mod events;
 mod leash;

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use super::calls::routes;
+use super::deltas::Deltas;
 use super::ending::Ended;
 use super::events::JobEvents;
 use super::leash::Leash;
@@ -270,11 +271,14 @@ impl Runner {
             iteration: round,
             model: Arc::clone(&job.model),
         });
+        let deltas = Deltas::of(&job.events, round, job.job.stream == Some(true));
+        let ear = deltas.ear();
         pass.begin();
         let asked = tokio::select! {
             biased;
             () = job.leash.wait() => None,
-            answer = self.model.complete(prompt, deadline) => Some(answer),
+            answer = self.model.complete_aloud(prompt, deadline, Some(&ear)) => Some(answer),
+            never = deltas.keep_saying() => never,
         };
         let mut answer = match asked {
             None => return Ok(Flow::GoOn(progress)),
@@ -291,6 +295,7 @@ impl Runner {
         let price = self.models.profile(asked).price;
         answer.usage.cost_usd = price.map(|price| answer.usage.at(price));
         let finished_at = self.clock.now();
+        deltas.end(answer.content.as_deref());
         job.events.say(|| Happening::ModelFinished {
             iteration: round,
             model: answer.model.clone(),

@@ -84,7 +84,7 @@ fn a_wrong_job_is_refused_by_the_pointer_to_its_field() {
         (with(r#""budget":{"cost_usd":-1}"#), "invalid_job", "/budget/cost_usd"),
         (with(r#""budget":{"cost_usd":"1"}"#), "invalid_job", "/budget/cost_usd"),
         (with(r#""deadline":"tomorrow""#), "invalid_job", "/deadline"),
-        (with(r#""stream":true"#), "invalid_job", "/stream"),
+        (with(r#""stream":"true""#), "invalid_job", "/stream"),
         (with(r#""metadata":[]"#), "invalid_job", "/metadata"),
         (r#"{"user_id":"a b","messages":[{"role":"user","content":"x"}]}"#.into(), "invalid_job", "/user_id"),
         (r#"{"user_id":"u","messages":[]}"#.into(), "invalid_job", "/messages"),

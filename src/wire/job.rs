@@ -64,7 +64,7 @@ pub struct Job {
         deserialize_with = "super::object::optional"
     )]
     pub budget: Option<Budget>,
-    /// Whether the answer is published piece by piece while it comes. This version takes `false` only.
+    /// Whether what the model says is published piece by piece while it comes, as events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<bool>,
     /// The job waits until then.

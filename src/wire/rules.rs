@@ -54,7 +54,7 @@ pub fn check(job: &Job) -> Result<(), Failure> {
             return refuse(pointer, "expected a time of the years 1 to 9999");
         }
     }
-    check_later_versions(job)
+    Ok(())
 }
 
 /// What a job of another version is refused with.
@@ -172,18 +172,6 @@ fn check_metadata(job: &Job) -> Result<(), Failure> {
         return refuse(
             "/metadata",
             &format!("expected at most {MAX_METADATA_BYTES} bytes of JSON, got {size}"),
-        );
-    }
-    Ok(())
-}
-
-/// What the message format has and this version of the worker does not do yet: refused rather
-/// than silently not done.
-fn check_later_versions(job: &Job) -> Result<(), Failure> {
-    if job.stream == Some(true) {
-        return refuse(
-            "/stream",
-            "expected false: this version of the worker does not stream",
         );
     }
     Ok(())

@@ -97,7 +97,7 @@ const BAD_FIELDS: &str = r#"
 /budget/total_tokens          {"budget": {"total_tokens": 0}}
 /budget/tool_calls            {"budget": {"tool_calls": -1}}
 /stream                       {"stream": "false"}
-/stream                       {"stream": true}
+/stream                       {"stream": 1}
 /not_before                   {"not_before": "soon"}
 /not_before                   {"not_before": "9999-12-31T23:59:59-01:00"}
 /deadline                     {"deadline": "tomorrow"}
@@ -208,6 +208,8 @@ const GOOD_FIELDS: &str = r#"
 {}
 {"version": null, "job_id": null, "conversation_id": null, "model": null, "max_iterations": null, "tools": null}
 {"options": null, "budget": null, "stream": null, "not_before": null, "deadline": null, "on_busy": null, "metadata": null}
+{"stream": true}
+{"stream": false}
 {"tools": {"servers": null}, "budget": {"total_tokens": null, "tool_calls": 0}, "max_iterations": 100}
 {"tools": {}, "options": {}, "budget": {"tool_calls": 18446744073709551615}, "metadata": {}}
 {"options": {"temperature": 2, "top_p": 0.0, "seed": -9223372036854775808, "stop": null}}

@@ -1,8 +1,17 @@
 //! Progress, as who binds a queue to the events exchange sees it.
 
-use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use crate::scenario::{Inbox, Received, Scenario, Setup, ask, eventually, puppet, with};
+use serde_json::{Value, json};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use crate::scenario::{
+    Broker, Inbox, Received, Scenario, Setup, ask, broker_url, eventually, puppet, soon, with,
+};
 use crate::stub_model::Reply;
 
 /// Everything that is said from now on.
@@ -271,6 +280,234 @@ async fn a_tool_that_says_how_far_it_is_is_heard_between_its_start_and_its_end()
                 assert_eq!(event["message"], format!("step {step}"));
             }
             assert!(within.is_sorted_by_key(|event| event["progress"].as_f64()));
+        })
+        .await;
+}
+
+fn aloud(text: &str) -> Value {
+    with(ask(text), "stream", true)
+}
+
+/// The texts of the deltas of a round since the model was last asked for it.
+fn deltas(events: &[Value], iteration: u64) -> Vec<&str> {
+    let mut texts = Vec::new();
+    for event in events
+        .iter()
+        .filter(|event| event["iteration"] == iteration)
+    {
+        match event["event"].as_str().unwrap() {
+            "model.delta" => texts.push(event["text"].as_str().unwrap()),
+            "model.restarted" => texts.clear(),
+            _ => {}
+        }
+    }
+    texts
+}
+
+fn are_all_there(events: &[Value]) {
+    let numbers: Vec<_> = numbers(events).iter().map(|(_, number)| *number).collect();
+    let all: Vec<_> = (1..=events.len() as u64).collect();
+    assert_eq!(numbers, all);
+}
+
+const LONG_TEXT: &str =
+    "Veinte más veintidós son cuarenta y dos, y eso es todo lo que hay que decir. ";
+
+#[tokio::test]
+async fn a_job_that_asks_for_it_says_its_words_as_they_come() {
+    let text = LONG_TEXT.repeat(20);
+    let reply = Reply::text(&text).paced(Duration::from_millis(5));
+    let setup = Setup::new().calc().replies([
+        Reply::calls([("calc__add", json!({"a": 1, "b": 2}))]),
+        reply,
+    ]);
+    setup
+        .run(async |s| {
+            let inbox = listener(s).await;
+            let id = s.send(&aloud("x")).await;
+            let events = until_finished(&inbox, &id).await;
+            are_all_there(&events);
+            assert_eq!(deltas(&events, 1), Vec::<&str>::new(), "calls are no words");
+            let said = deltas(&events, 2);
+            assert_eq!(said.concat(), text);
+            let result = &events.last().unwrap()["result"];
+            assert_eq!(result["message"]["content"], text);
+            let stored = s.job(&id).await;
+            assert_eq!(stored["reply"], text);
+            assert!(said.len() > 5, "{} pieces in two seconds", said.len());
+            at_most_twenty_a_second(&events);
+            let before_the_end = events
+                .iter()
+                .position(|event| event["event"] == "model.delta");
+            assert!(before_the_end.unwrap() < events.len() - 3);
+        })
+        .await;
+}
+
+fn at_most_twenty_a_second(events: &[Value]) {
+    let at = |event: &Value| {
+        let at = event["at"].as_str().unwrap();
+        chrono::DateTime::parse_from_rfc3339(at).unwrap()
+    };
+    let deltas = events
+        .iter()
+        .filter(|event| event["event"] == "model.delta");
+    let times: Vec<_> = deltas.map(at).collect();
+    for window in times.windows(21) {
+        let took = window[20] - window[0];
+        assert!(took >= chrono::TimeDelta::seconds(1), "21 deltas in {took}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_off_is_void_and_the_next_one_counts() {
+    let text = LONG_TEXT.repeat(3);
+    let broken = Reply::text(&text)
+        .paced(Duration::from_millis(5))
+        .breaks_after(20);
+    let setup = Setup::new().replies([broken, Reply::text(&text)]);
+    setup
+        .run(async |s| {
+            let inbox = listener(s).await;
+            let id = s.send(&aloud("x")).await;
+            let events = until_finished(&inbox, &id).await;
+            are_all_there(&events);
+            let restarted = events
+                .iter()
+                .find(|event| event["event"] == "model.restarted")
+                .expect("a restart");
+            assert_eq!(restarted["error"]["code"], "model_unavailable");
+            let before = names(&events)
+                .into_iter()
+                .take_while(|name| *name != "model.restarted")
+                .filter(|name| *name == "model.delta");
+            assert!(before.count() > 0, "something was said before it broke off");
+            assert_eq!(deltas(&events, 1).concat(), text);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn words_are_said_of_jobs_that_ask_for_it_alone() {
+    let setup = Setup::new().set("CHAT_MODEL_STREAM", "true").replies([
+        Reply::text("quiet"),
+        Reply::text("in one piece").in_one_piece(),
+    ]);
+    setup
+        .run(async |s| {
+            let inbox = listener(s).await;
+            let id = s.send(&ask("x")).await;
+            let events = until_finished(&inbox, &id).await;
+            let quiet = [
+                "job.started",
+                "model.started",
+                "model.finished",
+                "job.finished",
+            ];
+            assert_eq!(names(&events), quiet);
+            assert_eq!(s.model.requests()[0].body["stream"], true);
+            // A server that cannot stream is no reason to hear nothing.
+            let id = s.send(&aloud("x")).await;
+            let events = until_finished(&inbox, &id).await;
+            assert_eq!(deltas(&events, 1), ["in one piece"]);
+        })
+        .await;
+}
+
+/// The way to the broker, which can be stopped: nothing is read from the broker any more then, and the
+/// connection stays.
+struct Way {
+    url: String,
+    stop: Arc<Notify>,
+    forwarding: JoinHandle<()>,
+}
+
+impl Way {
+    async fn open() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut url = url::Url::parse(&broker_url()).unwrap();
+        let to = (
+            url.host_str().unwrap().to_owned(),
+            url.port().unwrap_or(5672),
+        );
+        url.set_host(Some("127.0.0.1")).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        url.set_port(Some(port)).unwrap();
+        let stop = Arc::<Notify>::default();
+        let stopped = Arc::clone(&stop);
+        let forwarding = tokio::spawn(async move {
+            let (mut near, _) = listener.accept().await.unwrap();
+            let mut far = TcpStream::connect(to).await.unwrap();
+            tokio::select! {
+                _ = copy_bidirectional(&mut near, &mut far) => {}
+                () = stopped.notified() => std::future::pending().await,
+            }
+        });
+        Self {
+            url: url.to_string(),
+            stop,
+            forwarding,
+        }
+    }
+
+    fn stop(&self) {
+        self.stop.notify_one();
+    }
+}
+
+impl Drop for Way {
+    fn drop(&mut self) {
+        self.forwarding.abort();
+    }
+}
+
+/// Sends `jobs` that say much, and waits for all their results.
+async fn burst(s: &Scenario, jobs: usize) -> Duration {
+    let begun = Instant::now();
+    let mut ids = Vec::new();
+    for _ in 0..jobs {
+        ids.push(s.send(&aloud("x")).await);
+    }
+    for id in ids {
+        let result = s.result_of(&id).await.json();
+        assert_eq!(result["status"], "completed");
+    }
+    begun.elapsed()
+}
+
+#[tokio::test]
+async fn a_listener_that_reads_slowly_or_never_slows_no_job() {
+    let text = LONG_TEXT.repeat(40);
+    let setup = Setup::new()
+        .set("CHAT_CONCURRENCY", "8")
+        .model(move |_| Reply::text(&text));
+    setup
+        .run(async |s| {
+            let unheard = burst(s, 40).await;
+            // A short queue that nobody reads, and a long one.
+            let short = s.broker.declare_short(10).await;
+            let long = s.broker.declare("").await;
+            // A consumer whose end of the line is not read any more.
+            let way = Way::open().await;
+            let stuck = Broker::connect_to(&s.name("stuck"), &way.url).await;
+            let queue = stuck.declare("").await;
+            for queue in [&short, &long] {
+                s.broker.bind(queue, &s.name("events"), "#").await;
+            }
+            stuck.bind(&queue, &s.name("events"), "#").await;
+            let inbox = stuck.consume(&queue).await;
+            let first = s.send(&aloud("x")).await;
+            soon(
+                "an event",
+                inbox.find(|event| event.key.starts_with(&first)),
+            )
+            .await;
+            way.stop();
+            let heard_by_nobody = burst(s, 40).await;
+            assert!(
+                heard_by_nobody < unheard * 4 + Duration::from_secs(5),
+                "{heard_by_nobody:?} with listeners that do not read, {unheard:?} without"
+            );
         })
         .await;
 }

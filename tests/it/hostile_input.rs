@@ -188,7 +188,7 @@ fn no_job() -> Vec<Bad> {
         field("metadata", "text", "/metadata"),
         field("metadata", json!({"x": "y".repeat(16_384)}), "/metadata"),
         field("stream", "yes", "/stream"),
-        field("stream", true, "/stream"),
+        field("stream", 1, "/stream"),
         field("not_before", "tomorrow", "/not_before"),
         field("on_busy", "wait", "/on_busy"),
         field("on_busy", 0, "/on_busy"),

@@ -81,6 +81,22 @@ pub struct ModelSettings {
         default_value = "120"
     )]
     chat_model_timeout_secs: String,
+    /// Has every answer come piece by piece, also of jobs that do not ask for it
+    #[arg(
+        long,
+        env = "CHAT_MODEL_STREAM",
+        value_name = "true|false",
+        default_value = "false"
+    )]
+    chat_model_stream: String,
+    /// Seconds that an answer which comes piece by piece may pause
+    #[arg(
+        long,
+        env = "CHAT_MODEL_IDLE_SECS",
+        value_name = "SECONDS",
+        default_value = "60"
+    )]
+    chat_model_idle_secs: String,
 }
 
 /// Which models there are and how they are reached.
@@ -92,6 +108,10 @@ pub struct ModelConfig {
     pub allowed_models: Vec<String>,
     /// How long one model call may take.
     pub timeout: Duration,
+    /// Whether every answer comes piece by piece.
+    pub stream: bool,
+    /// How long such an answer may pause.
+    pub idle: Duration,
     /// What holds for a model that the file does not name.
     pub defaults: Arc<ModelProfile>,
     /// What the file says.
@@ -110,6 +130,8 @@ impl ModelConfig {
             default_model: default_model.into(),
             allowed_models: Vec::new(),
             timeout,
+            stream: false,
+            idle: Duration::from_mins(1),
             defaults: Arc::new(defaults),
             profiles: Profiles::default(),
         }
@@ -189,6 +211,17 @@ impl ModelSettings {
             1,
             86_400,
         );
+        let stream = problems.choice(
+            "CHAT_MODEL_STREAM",
+            &self.chat_model_stream,
+            &[("true", true), ("false", false)],
+        );
+        let idle = problems.number(
+            "CHAT_MODEL_IDLE_SECS",
+            &self.chat_model_idle_secs,
+            1,
+            86_400,
+        );
         let default_model = self.chat_model.trim().to_owned();
         let allowed_models: Vec<_> = self
             .chat_models
@@ -221,6 +254,8 @@ impl ModelSettings {
             default_model,
             allowed_models,
             timeout: Duration::from_secs(timeout?),
+            stream: stream?,
+            idle: Duration::from_secs(idle?),
             defaults: Arc::new(defaults),
             profiles,
         })

@@ -72,6 +72,15 @@ pub(in crate::model) struct Request<'a> {
     reasoning_effort: Option<ReasoningEffort>,
     #[serde(skip_serializing_if = "Option::is_none")]
     response_format: Option<&'a serde_json::Map<String, serde_json::Value>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream_options: Option<StreamOptions>,
+}
+
+#[derive(Serialize)]
+struct StreamOptions {
+    include_usage: bool,
 }
 
 #[derive(Serialize)]
@@ -133,6 +142,19 @@ impl<'a> Request<'a> {
             stop: options.stop.as_deref(),
             reasoning_effort: options.reasoning_effort,
             response_format: options.response_format.as_ref(),
+            stream: None,
+            stream_options: None,
+        }
+    }
+
+    /// The same, to be answered piece by piece; the usage comes last.
+    pub(in crate::model) fn streamed(self) -> Self {
+        Self {
+            stream: Some(true),
+            stream_options: Some(StreamOptions {
+                include_usage: true,
+            }),
+            ..self
         }
     }
 }

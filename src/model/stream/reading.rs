@@ -42,7 +42,7 @@ enum Sum {
 
 /// Whether there is more to come.
 #[derive(PartialEq, Eq)]
-enum Course {
+pub(super) enum Course {
     GoesOn,
     Over,
 }
@@ -89,10 +89,7 @@ pub(in super::super) async fn read(
 
 fn silent(idle: Duration) -> Verdict {
     let mut verdict = Verdict::timeout(idle);
-    verdict.refusal.what = format!(
-        "the stream fell silent for {} s",
-        idle.as_secs_f64().ceil()
-    );
+    verdict.refusal.what = format!("the stream fell silent for {} s", idle.as_secs_f64().ceil());
     verdict
 }
 
@@ -139,8 +136,8 @@ impl<'a> Reading<'a> {
         let begins = match &mut self.body {
             Body::Unknown(before) => {
                 before.extend_from_slice(bytes);
-                let first = before.iter().find(|byte| !byte.is_ascii_whitespace());
-                first.map(|first| (*first, std::mem::take(before)))
+                let first = before.trim_ascii_start().first().copied();
+                first.map(|first| (first, std::mem::take(before)))
             }
             Body::Plain(body) => {
                 body.extend_from_slice(bytes);

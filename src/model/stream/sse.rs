@@ -43,12 +43,11 @@ impl Decoder {
             let (head, tail) = rest.split_at(at);
             self.keep(head)?;
             rest = match tail {
-                [b'\r', b'\n', after @ ..] | [b'\n', after @ ..] => after,
                 [b'\r'] => {
                     self.after_cr = true;
                     &[]
                 }
-                [_, after @ ..] => after,
+                [b'\r', b'\n', after @ ..] | [_, after @ ..] => after,
                 [] => tail,
             };
             messages.extend(self.line()?);

@@ -179,7 +179,9 @@ fn calls_come_together_in_all_the_ways_in_use() {
 fn what_servers_add_to_a_call_or_a_message_is_kept() {
     let chunks = [
         chunk(&json!({"role": "assistant", "content": "", "reasoning_content": "So"})),
-        chunk(&json!({"role": "assistant", "reasoning_content": " then", "reasoning_details": [{"n": 1}]})),
+        chunk(
+            &json!({"role": "assistant", "reasoning_content": " then", "reasoning_details": [{"n": 1}]}),
+        ),
         chunk(&json!({"reasoning_details": [{"n": 2}], "tool_calls": [
             {"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": ""}, "extra_content": {"google": {"thought_signature": "s"}}}]})),
         stop("tool_calls"),
@@ -197,17 +199,16 @@ fn what_servers_add_to_a_call_or_a_message_is_kept() {
 #[test]
 fn content_in_parts_is_heard_as_text() {
     let chunks = [
-        chunk(&json!({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]})),
+        chunk(
+            &json!({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]}),
+        ),
         chunk(&json!({"content": "So "})),
         chunk(&json!({"content": [{"type": "text", "text": "be it"}]})),
         stop("stop"),
     ];
     let (reply, heard) = read(&body(&chunks));
     assert_eq!(heard, "So be it");
-    assert_eq!(
-        answer(&reply.unwrap()).content.as_deref(),
-        Some("So be it")
-    );
+    assert_eq!(answer(&reply.unwrap()).content.as_deref(), Some("So be it"));
 }
 
 #[test]
@@ -293,8 +294,7 @@ fn a_response_comes_whole_with_its_last_event() {
     };
     let item = json!({"type": "message", "content": [{"type": "output_text", "text": "Hello"}]});
     let response = |output: Value| json!({"id": "r", "status": "completed", "output": output});
-    let delta =
-        |text: &str| event(json!({"type": "response.output_text.delta", "delta": text}));
+    let delta = |text: &str| event(json!({"type": "response.output_text.delta", "delta": text}));
     let done = event(json!({"type": "response.output_item.done", "item": item}));
     for output in [json!([item]), json!([])] {
         let body = [
@@ -312,7 +312,8 @@ fn a_response_comes_whole_with_its_last_event() {
     }
     let (cut, _) = read_in(Kind::Responses, &[delta("Hel").as_bytes(), done.as_bytes()]);
     assert_eq!(cut.unwrap_err().class, Class::Unavailable);
-    let error = event(json!({"type": "error", "code": "rate_limit_exceeded", "message": "slow down"}));
+    let error =
+        event(json!({"type": "error", "code": "rate_limit_exceeded", "message": "slow down"}));
     assert!(read_in(Kind::Responses, &[error.as_bytes()]).0.is_err());
 }
 
@@ -338,7 +339,11 @@ fn cut(text: &str, random: &mut fastrand::Rng) -> Vec<String> {
 }
 
 /// The chunks of a message: the pieces of each text in their order, those of different texts mixed.
-fn chunks(content: Option<&str>, calls: &[(String, Value)], random: &mut fastrand::Rng) -> Vec<Value> {
+fn chunks(
+    content: Option<&str>,
+    calls: &[(String, Value)],
+    random: &mut fastrand::Rng,
+) -> Vec<Value> {
     let mut lanes: Vec<Vec<Value>> = Vec::new();
     if let Some(content) = content {
         let pieces = cut(content, random).into_iter();
@@ -350,17 +355,24 @@ fn chunks(content: Option<&str>, calls: &[(String, Value)], random: &mut fastran
         let id = format!("call_{index}");
         opened.push(json!({"tool_calls": [{"index": index, "id": id, "type": "function", "function": function}]}));
         let pieces = cut(&arguments.to_string(), random).into_iter();
-        let delta = |piece| json!({"tool_calls": [{"index": index, "function": {"arguments": piece}}]});
+        let delta =
+            |piece| json!({"tool_calls": [{"index": index, "function": {"arguments": piece}}]});
         lanes.push(pieces.map(delta).collect());
     }
-    let mut chunks = vec![chunk(&json!({"role": "assistant", "content": null, "refusal": null}))];
+    let mut chunks = vec![chunk(
+        &json!({"role": "assistant", "content": null, "refusal": null}),
+    )];
     chunks.extend(opened.iter().map(chunk));
     while !lanes.is_empty() {
         let at = random.usize(0..lanes.len());
         chunks.push(chunk(&lanes[at].remove(0)));
         lanes.retain(|lane| !lane.is_empty());
     }
-    chunks.push(stop(if calls.is_empty() { "stop" } else { "tool_calls" }));
+    chunks.push(stop(if calls.is_empty() {
+        "stop"
+    } else {
+        "tool_calls"
+    }));
     chunks.push(json!({"id": "c", "choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 6, "total_tokens": 11}}));
     chunks
 }

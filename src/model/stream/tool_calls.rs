@@ -48,29 +48,32 @@ impl ToolCalls {
             // Several in one chunk, without a word which they are: each is a call of its own.
             let nameless = delta.index.is_none() && delta.id.is_empty();
             let is_next = nameless && position > 0 && !delta.name.is_empty();
-            match self.find(&delta).filter(|_| !is_next) {
-                Some(call) => call.add(&delta),
-                None => {
-                    let mut call = Call::default();
-                    call.add(&delta);
-                    self.calls.push(call);
-                }
+            if let Some(call) = self.find(&delta).filter(|_| !is_next) {
+                call.add(&delta);
+                continue;
             }
+            let mut call = Call::default();
+            call.add(&delta);
+            self.calls.push(call);
         }
     }
 
     /// The call that a delta goes on with; none if it begins one.
     fn find(&mut self, delta: &Delta<'_>) -> Option<&mut Call> {
-        let mut calls = self.calls.iter_mut().rev();
-        let call = match delta.index {
-            Some(index) => calls.find(|call| call.index == Some(index)),
-            None if delta.id.is_empty() => calls.next(),
+        let last = self.calls.len().checked_sub(1);
+        let at = match delta.index {
+            // The newest, if a server gives all of them the same.
+            Some(index) => self
+                .calls
+                .iter()
+                .rposition(|call| call.index == Some(index)),
+            None if delta.id.is_empty() => last,
             None => {
                 let same = self.calls.iter().rposition(|call| call.id == delta.id);
-                let last = self.calls.len().checked_sub(1);
-                self.calls.get_mut(same.or(last)?)
+                same.or(last)
             }
         };
+        let call = self.calls.get_mut(at?);
         call.filter(|call| !call.ends_before(delta))
     }
 

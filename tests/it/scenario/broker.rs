@@ -6,7 +6,7 @@ use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeleteOptions,
     QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions,
 };
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Confirmation, Connection, ConnectionProperties, Consumer};
 use serde_json::Value;
 
@@ -43,7 +43,12 @@ pub(crate) struct Received {
 
 impl Broker {
     pub(crate) async fn connect(prefix: &str) -> Self {
-        let connection = connect().await;
+        Self::connect_to(prefix, &broker_url()).await
+    }
+
+    /// A line that takes another way.
+    pub(crate) async fn connect_to(prefix: &str, url: &str) -> Self {
+        let connection = connect_to(url).await;
         let channel = connection.create_channel().await.unwrap();
         let confirms = ConfirmSelectOptions::default();
         channel.confirm_select(confirms).await.unwrap();
@@ -75,13 +80,24 @@ impl Broker {
 
     /// Declares a queue that this test alone uses. An empty name: the broker gives one.
     pub(crate) async fn declare(&self, name: &str) -> String {
+        self.declare_with(name, FieldTable::default()).await
+    }
+
+    /// A queue of this test that holds so many messages and drops the oldest.
+    pub(crate) async fn declare_short(&self, most: i32) -> String {
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-max-length".into(), AMQPValue::LongInt(most));
+        self.declare_with("", arguments).await
+    }
+
+    async fn declare_with(&self, name: &str, arguments: FieldTable) -> String {
         let exclusive = QueueDeclareOptions {
             exclusive: true,
             ..QueueDeclareOptions::default()
         };
         let declaring = self
             .channel
-            .queue_declare(name.into(), exclusive, FieldTable::default());
+            .queue_declare(name.into(), exclusive, arguments);
         let queue = declaring.await.unwrap().name().to_string();
         lock(&self.more).insert(queue.clone());
         queue
@@ -181,9 +197,17 @@ impl Broker {
     }
 }
 
+/// Where the broker is, as others reach it.
+pub(crate) fn broker_url() -> String {
+    needed(services::BROKER)
+}
+
 async fn connect() -> Connection {
-    let url = needed(services::BROKER);
-    let connecting = Connection::connect(&url, ConnectionProperties::default());
+    connect_to(&broker_url()).await
+}
+
+async fn connect_to(url: &str) -> Connection {
+    let connecting = Connection::connect(url, ConnectionProperties::default());
     soon("a connection", connecting)
         .await
         .expect("the URL leads to no broker")

@@ -19,7 +19,7 @@ use tokio::sync::OnceCell;
 use crate::stub_model::StubModel;
 use database::Database;
 
-pub(crate) use broker::{Broker, Inbox, Properties, Received};
+pub(crate) use broker::{Broker, Inbox, Properties, Received, broker_url};
 pub(crate) use process::{Program, runs};
 pub(crate) use setup::{API_KEY, Setup, example};
 pub(crate) use words::{ask, call, puppet, said, systems, with};
