@@ -26,6 +26,8 @@ CREATE FUNCTION chat.reserve_rate(
     OUT granted boolean,
     OUT tokens_in double precision,
     OUT requests_in double precision,
+    OUT tokens_idle double precision,
+    OUT requests_idle double precision,
     OUT ahead_granted double precision
 ) LANGUAGE plpgsql AS $$
 DECLARE
@@ -39,13 +41,16 @@ BEGIN
     SELECT * INTO held FROM chat.rate_limits WHERE name = model FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         INSERT INTO chat.rate_limits (name, tokens_at, requests_at)
-        VALUES (model, now() - make_interval(secs => burst), now() - make_interval(secs => burst))
+        VALUES (model, now() - interval '1 min', now() - interval '1 min')
         ON CONFLICT (name) DO NOTHING;
         SELECT * INTO held FROM chat.rate_limits WHERE name = model FOR NO KEY UPDATE;
     END IF;
     -- Read when the lock is there: others may have held it for a while.
     at := clock_timestamp();
-    tokens_from := greatest(held.tokens_at + make_interval(secs => owed), at - make_interval(secs => burst));
+    held.tokens_at := held.tokens_at + make_interval(secs => owed);
+    tokens_idle := extract(epoch FROM at - held.tokens_at);
+    requests_idle := extract(epoch FROM at - held.requests_at);
+    tokens_from := greatest(held.tokens_at, at - make_interval(secs => burst));
     requests_from := greatest(held.requests_at, at - make_interval(secs => burst));
     tokens_in := extract(epoch FROM tokens_from - at);
     requests_in := extract(epoch FROM requests_from - at);

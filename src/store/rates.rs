@@ -27,6 +27,10 @@ pub struct RateGranted {
     pub tokens_in: f64,
     /// The same of the limit of requests.
     pub requests_in: f64,
+    /// How long the limit of tokens has not been used; below 0: it is used up for so long.
+    pub tokens_idle: f64,
+    /// The same of the limit of requests.
+    pub requests_idle: f64,
     /// What was given for calls to come, of both limits.
     pub ahead: f64,
 }
@@ -43,7 +47,8 @@ impl Store {
     ) -> Result<RateGranted, StoreError> {
         let row = sqlx::query!(
             r#"
-            SELECT granted AS "granted!", tokens_in AS "tokens_in!", requests_in AS "requests_in!", ahead_granted AS "ahead!"
+            SELECT granted AS "granted!", tokens_in AS "tokens_in!", requests_in AS "requests_in!",
+                   tokens_idle AS "tokens_idle!", requests_idle AS "requests_idle!", ahead_granted AS "ahead!"
             FROM chat.reserve_rate($1, $2, $3, $4, $5, $6, $7)
             "#,
             name,
@@ -60,6 +65,8 @@ impl Store {
             granted: row.granted,
             tokens_in: row.tokens_in,
             requests_in: row.requests_in,
+            tokens_idle: row.tokens_idle,
+            requests_idle: row.requests_idle,
             ahead: row.ahead,
         })
     }

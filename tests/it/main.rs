@@ -21,6 +21,7 @@ mod handover;
 mod hostile_input;
 mod hygiene;
 mod lifecycle;
+mod limits;
 mod load;
 mod metrics;
 mod model_errors;

@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -6,16 +7,18 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Paced;
 use super::learn::{self, Learnt};
-use super::share::{Rates, Share, Toll, Turn, turns};
+use super::share::{Rates, Share, Toll, Turns, together, turns};
 use crate::chat::{Prompt, Usage};
 use crate::meter;
 use crate::runner::insisting;
 use crate::store::{RateGranted, Store, StoreError};
 
-/// Calls that ask together.
-const TOGETHER: usize = 256;
+/// How long a call waits in its slot. Then the job waits as a row, for this long and up to as long again.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// How often the other workers are told what calls took that was not reserved, or did not take.
 const SETTLE: Duration = Duration::from_secs(1);
+/// Workers that were told to ask again at the same moment do so within this.
+const SPREAD: Duration = Duration::from_millis(200);
 
 /// The limits of one model, as this worker keeps them.
 #[derive(Debug)]
@@ -36,7 +39,9 @@ struct State {
 #[derive(Debug)]
 struct Waiting {
     toll: Toll,
-    answer: oneshot::Sender<Turn>,
+    since: Instant,
+    /// After how long it may leave; none: not soon.
+    answer: oneshot::Sender<Option<Duration>>,
 }
 
 impl Lane {
@@ -76,23 +81,28 @@ impl Lane {
         if taken {
             return Paced::Free(pass());
         }
-        let asked = Instant::now();
+        let since = Instant::now();
         let (answer, turn) = oneshot::channel();
-        if self.queue.send(Waiting { toll, answer }).is_err() {
+        let waiting = Waiting {
+            toll,
+            since,
+            answer,
+        };
+        if self.queue.send(waiting).is_err() {
             return Paced::Free(Pass::free());
         }
         let paced = match turn.await {
-            Ok(Turn::In(wait)) => {
+            Ok(Some(wait)) => {
                 // Held while it waits: a run that stops meanwhile gives its part back.
                 let pass = pass();
                 tokio::time::sleep(wait).await;
                 Paced::Free(pass)
             }
-            Ok(Turn::Later(wait)) => Paced::Later(wait),
+            Ok(None) => Paced::Later(PATIENCE),
             // The worker stops, and the run with it.
             Err(_) => Paced::Free(Pass::free()),
         };
-        meter::model_paced(asked.elapsed());
+        meter::model_paced(since.elapsed());
         paced
     }
 
@@ -100,49 +110,79 @@ impl Lane {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks for all of these calls.
-    async fn reserve(&self, store: &Store, batch: Vec<Waiting>) {
-        let tolls: Vec<_> = batch.iter().map(|waiting| waiting.toll).collect();
-        let wanted = self.lock().share.ask(&tolls, Instant::now());
+    /// Asks for what these calls take together.
+    async fn reserve(&self, store: &Store, tolls: &[Toll]) -> Turns {
+        let wanted = self.lock().share.ask(tolls, Instant::now());
         let granted: Result<RateGranted, StoreError> =
             insisting!("rates", store, store.reserve_rate(&self.name, wanted));
-        let granted = match granted {
-            Ok(granted) => granted,
+        match granted {
+            Ok(granted) => {
+                self.lock().share.keep(granted, Instant::now());
+                turns(tolls, granted)
+            }
             Err(error) => {
                 // A limit is there to serve the jobs and not to stop them.
                 tracing::error!(model.limits = self.name, %error, "the limits of a model cannot be kept");
-                RateGranted {
-                    granted: true,
-                    tokens_in: f64::NEG_INFINITY,
-                    requests_in: f64::NEG_INFINITY,
-                    ahead: 0.0,
-                }
+                Turns::In(vec![Duration::ZERO; tolls.len()])
             }
-        };
-        self.lock().share.keep(granted, Instant::now());
-        for (waiting, turn) in batch.into_iter().zip(turns(&tolls, granted)) {
-            // Whoever went away meanwhile does not need its part.
-            if let (Err(_), true) = (waiting.answer.send(turn), granted.granted) {
+        }
+    }
+
+    /// Tells calls when they leave. Whoever went away meanwhile does not need its part.
+    fn tell(&self, calls: impl Iterator<Item = Waiting>, turns: Vec<Duration>) {
+        for (waiting, turn) in calls.zip(turns) {
+            if waiting.answer.send(Some(turn)).is_err() {
                 self.lock().share.owe(-waiting.toll.tokens);
             }
         }
     }
 }
 
-/// Asks for the calls that wait, until the lane is gone.
+/// Asks for the calls that wait, in their order, for ever.
 async fn keep(lane: Arc<Lane>, store: Store, mut queue: mpsc::UnboundedReceiver<Waiting>) {
+    let mut waiting = VecDeque::new();
     loop {
-        let mut batch = Vec::new();
-        tokio::select! {
-            _ = queue.recv_many(&mut batch, TOGETHER) => {}
-            () = tokio::time::sleep(SETTLE) => {
-                if !lane.lock().share.is_unsettled(Instant::now()) {
+        if waiting.is_empty() {
+            tokio::select! {
+                first = queue.recv() => waiting.extend(first),
+                () = tokio::time::sleep(SETTLE) => {
+                    if lane.lock().share.is_unsettled(Instant::now()) {
+                        lane.reserve(&store, &[]).await;
+                    }
                     continue;
                 }
             }
         }
-        batch.retain(|waiting| !waiting.answer.is_closed());
-        lane.reserve(&store, batch).await;
+        while let Ok(next) = queue.try_recv() {
+            waiting.push_back(next);
+        }
+        send_away(&mut waiting);
+        let asking = together(waiting.iter().map(|call| call.toll)).min(waiting.len());
+        let tolls: Vec<_> = (waiting.iter().take(asking).map(|call| call.toll)).collect();
+        if tolls.is_empty() {
+            continue;
+        }
+        match lane.reserve(&store, &tolls).await {
+            Turns::In(turns) => lane.tell(waiting.drain(..asking), turns),
+            Turns::Later(wait) => {
+                // Spread, so that each of the workers comes first at times.
+                let spread = SPREAD.mul_f64(fastrand::f64());
+                tokio::time::sleep(wait.min(SETTLE) + spread).await;
+            }
+        }
+    }
+}
+
+/// Whoever has waited for long waits elsewhere; whoever went away does not wait.
+fn send_away(waiting: &mut VecDeque<Waiting>) {
+    waiting.retain(|call| !call.answer.is_closed());
+    while let Some(call) = waiting.pop_front() {
+        if call.since.elapsed() < PATIENCE {
+            waiting.push_front(call);
+            break;
+        }
+        // It may have gone away just now.
+        call.answer.send(None).ok();
     }
 }
 

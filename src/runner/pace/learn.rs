@@ -3,11 +3,11 @@
 use crate::chat::{Content, Part, Prompt, PromptMessage, Usage};
 
 /// Tokens of an answer before any was seen.
-const FIRST_ANSWER: f64 = 500.0;
-/// Bytes a token, before any prompt was counted: fewer than usual, since too little reserved is worse
-/// than too much.
-const FIRST_BYTES: f64 = 3.0;
-/// How much a new call changes what was known.
+const FIRST_ANSWER: f64 = 300.0;
+/// Bytes a token, before any prompt was counted: a little fewer than usual, since too little reserved is
+/// worse than too much.
+const FIRST_BYTES: f64 = 3.5;
+/// How much a new call changes what was known, at least: the first ones change more.
 const WEIGHT: f64 = 0.1;
 /// What an image is taken for, in bytes of text.
 const IMAGE: usize = 3200;
@@ -17,6 +17,7 @@ const IMAGE: usize = 3200;
 pub(super) struct Learnt {
     tokens_a_byte: f64,
     answer: f64,
+    seen: u32,
 }
 
 impl Default for Learnt {
@@ -24,6 +25,7 @@ impl Default for Learnt {
         Self {
             tokens_a_byte: 1.0 / FIRST_BYTES,
             answer: FIRST_ANSWER,
+            seen: 0,
         }
     }
 }
@@ -50,7 +52,9 @@ impl Learnt {
         if usage.total_tokens == 0 || bytes == 0 {
             return;
         }
-        let blend = |old: &mut f64, new: f64| *old += WEIGHT * (new - *old);
+        self.seen = self.seen.saturating_add(1);
+        let weight = (1.0 / f64::from(self.seen)).max(WEIGHT);
+        let blend = |old: &mut f64, new: f64| *old += weight * (new - *old);
         blend(
             &mut self.tokens_a_byte,
             usage.input_tokens as f64 / bytes as f64,
@@ -103,13 +107,15 @@ mod tests {
     #[test]
     fn the_first_guess_is_high_and_what_calls_took_is_learnt() {
         let mut learnt = Learnt::default();
-        assert_eq!(learnt.tokens(3000, None), 1500);
-        assert_eq!(learnt.tokens(3000, Some(100)), 1100);
+        assert_eq!(learnt.tokens(3500, None), 1300);
+        assert_eq!(learnt.tokens(3500, Some(100)), 1100);
+        learnt.see(3500, &usage(700, 40));
+        assert_eq!(learnt.tokens(3500, None), 740);
         for _ in 0..100 {
-            learnt.see(3000, &usage(600, 40));
+            learnt.see(3500, &usage(1400, 80));
         }
-        let learnt = learnt.tokens(3000, None);
-        assert!((640..=645).contains(&learnt), "{learnt}");
+        let learnt = learnt.tokens(3500, None);
+        assert!((1479..=1481).contains(&learnt), "{learnt}");
     }
 
     #[test]
@@ -117,6 +123,6 @@ mod tests {
         let mut learnt = Learnt::default();
         learnt.see(3000, &Usage::default());
         learnt.see(0, &usage(10, 10));
-        assert_eq!(learnt.tokens(3000, None), 1500);
+        assert_eq!(learnt.tokens(3500, None), 1300);
     }
 }

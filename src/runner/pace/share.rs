@@ -10,8 +10,10 @@ const BURST: f64 = 0.04 * 60.0;
 /// No more than this part of a limit is planned with: what a call takes is known only afterwards.
 /// Together with the burst it stays below the limit in any minute.
 const PLANNED: f64 = 0.94;
-/// Calls whose turn would come later wait elsewhere.
-pub(super) const HORIZON: Duration = Duration::from_secs(30);
+/// Nothing is reserved whose turn would begin later than this: what a call takes is known better then.
+const HORIZON: Duration = Duration::from_secs(1);
+/// What is reserved at once, in seconds of the rate: the other workers have their part.
+const CHUNK: f64 = 1.0;
 /// What a worker takes ahead where there is plenty, so that not each call has to ask.
 const AHEAD: f64 = 0.5;
 /// How long it keeps what it took ahead.
@@ -121,29 +123,48 @@ impl Share {
     }
 }
 
-/// When each call of a batch may leave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
-    /// After this long.
-    In(Duration),
-    /// Not soon: ask again after this long.
+/// How many calls with these tolls, from the first on, ask together.
+pub(super) fn together(tolls: impl IntoIterator<Item = Toll>) -> usize {
+    let (mut tokens, mut requests) = (0.0, 0.0);
+    let fits = tolls.into_iter().take_while(|toll| {
+        tokens += toll.tokens;
+        requests += toll.requests;
+        tokens <= CHUNK && requests <= CHUNK
+    });
+    // One that takes more than that has to leave sometime, too.
+    fits.count().max(1)
+}
+
+/// When calls may leave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Turns {
+    /// Each of them after this long.
+    In(Vec<Duration>),
+    /// Nothing is reserved: ask again after this long.
     Later(Duration),
 }
 
 /// The turns of calls with these tolls, in their order, given what was granted for them together.
-pub(super) fn turns(tolls: &[Toll], granted: RateGranted) -> Vec<Turn> {
+pub(super) fn turns(tolls: &[Toll], granted: RateGranted) -> Turns {
+    let wait = |secs: f64| Duration::try_from_secs_f64(secs).unwrap_or_default();
     let (mut tokens, mut requests) = (granted.tokens_in, granted.requests_in);
+    if !granted.granted {
+        return Turns::Later(wait(tokens.max(requests)).saturating_sub(HORIZON));
+    }
     let turn = |toll: &Toll| {
         tokens += toll.tokens;
         requests += toll.requests;
-        let wait = Duration::try_from_secs_f64(tokens.max(requests)).unwrap_or_default();
-        if granted.granted {
-            Turn::In(wait)
-        } else {
-            Turn::Later(wait.max(HORIZON).saturating_sub(HORIZON / 2))
-        }
+        wait(tokens.max(requests))
     };
-    tolls.iter().map(turn).collect()
+    let mut turns: Vec<_> = tolls.iter().map(turn).collect();
+    // After a pause as long as it takes, a call leaves at once, however large it is: what it takes
+    // beyond the burst is paid for by those behind it.
+    if let Some((first, toll)) = turns.first_mut().zip(tolls.first()) {
+        let tokens = toll.tokens - granted.tokens_idle;
+        let requests = toll.requests - granted.requests_idle;
+        *first = wait(tokens.max(requests)).min(*first);
+    }
+    Turns::In(turns)
 }
 
 #[cfg(test)]

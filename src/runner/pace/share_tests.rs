@@ -10,6 +10,8 @@ fn granted(tokens_in: f64, requests_in: f64) -> RateGranted {
         granted: true,
         tokens_in,
         requests_in,
+        tokens_idle: -tokens_in,
+        requests_idle: -requests_in,
         ahead: 0.0,
     }
 }
@@ -36,26 +38,48 @@ fn calls_leave_one_after_the_other_when_both_limits_have_room() {
             requests: 3.0,
         },
     ];
-    let at = |secs| Turn::In(Duration::from_secs_f64(secs));
+    let at = |secs: [f64; 2]| Turns::In(secs.map(Duration::from_secs_f64).to_vec());
     // Two seconds of tokens are there: the first leaves at once.
-    assert_eq!(turns(&tolls, granted(-2.0, -9.0)), [at(0.0), at(0.5)]);
-    assert_eq!(turns(&tolls, granted(1.0, 0.0)), [at(3.0), at(3.5)]);
-    assert_eq!(turns(&tolls, granted(-9.0, 1.0)), [at(1.1), at(4.1)]);
+    assert_eq!(turns(&tolls, granted(-2.0, -9.0)), at([0.0, 0.5]));
+    assert_eq!(turns(&tolls, granted(1.0, 0.0)), at([3.0, 3.5]));
+    assert_eq!(turns(&tolls, granted(-9.0, 1.0)), at([1.1, 4.1]));
 }
 
 #[test]
-fn what_was_not_granted_asks_again_later() {
+fn a_call_larger_than_the_burst_leaves_at_once_after_a_pause_and_the_next_pays_for_it() {
+    let rested = RateGranted {
+        tokens_idle: 50.0,
+        requests_idle: 50.0,
+        ..granted(-2.4, -2.4)
+    };
+    let toll = |tokens| Toll {
+        tokens,
+        requests: 0.1,
+    };
+    let at = |secs: [f64; 2]| Turns::In(secs.map(Duration::from_secs_f64).to_vec());
+    assert_eq!(turns(&[toll(40.0), toll(0.4)], rested), at([0.0, 38.0]));
+    assert_eq!(turns(&[toll(52.0), toll(0.4)], rested), at([2.0, 50.0]));
+}
+
+#[test]
+fn what_was_not_granted_is_asked_for_again_when_its_turn_is_near() {
     let full = RateGranted {
         granted: false,
-        ..granted(40.0, 0.0)
+        ..granted(4.0, 0.0)
     };
-    let toll = RATES.toll(940);
-    assert_eq!(
-        turns(&[toll], full),
-        [Turn::Later(Duration::from_secs_f64(
-            41.0 - HORIZON.as_secs_f64() / 2.0
-        ))]
-    );
+    let later = Turns::Later(Duration::from_secs(3));
+    assert_eq!(turns(&[RATES.toll(940)], full), later);
+}
+
+#[test]
+fn no_worker_takes_more_than_its_part_at_once_and_a_large_call_leaves_all_the_same() {
+    let toll = |tokens| Toll {
+        tokens,
+        requests: 0.0,
+    };
+    assert_eq!(together([toll(0.4), toll(0.4), toll(0.4)]), 2);
+    assert_eq!(together([toll(5.0), toll(0.1)]), 1);
+    assert_eq!(together([toll(0.001); 100]), 100);
 }
 
 #[test]

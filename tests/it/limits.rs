@@ -1,0 +1,147 @@
+//! Limits a minute that all workers keep together, prices, and what may be spent.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::scenario::{Setup, ask, with};
+use crate::stub_model::Reply;
+
+/// The stub counts a byte of text as a quarter of a token and a little; the figures here leave room.
+fn models(setup: Setup, text: &str) -> Setup {
+    let path = setup.file("models.toml");
+    std::fs::write(&path, text).expect("CHAT_MODEL_CONFIG");
+    setup.set("CHAT_MODEL_CONFIG", path)
+}
+
+const PRICED: &str = r#"
+[models."gpt-4o-mini"]
+price = { input = 1000000, output = 2000000 }
+"#;
+
+#[tokio::test]
+async fn an_answer_costs_what_its_tokens_cost_in_rows_results_and_views() {
+    models(Setup::new().calc(), PRICED)
+        .run(async |s| {
+            let id = s.send(&ask("What is 20 plus 22?")).await;
+            let result = s.result_of(&id).await.json();
+            let usage = &result["usage"];
+            let tokens = |name: &str| usage[name].as_f64().expect("tokens");
+            let cost = tokens("input_tokens") + 2.0 * tokens("output_tokens");
+            assert!(cost > 0.0);
+            assert_eq!(usage["cost_usd"].as_f64(), Some(cost));
+            let row = s
+                .row(format!(
+                    "SELECT j.cost_usd::float8 AS job, (SELECT sum(cost_usd)::float8 FROM chat.iterations WHERE job_id = j.id) AS rounds, \
+                     (SELECT sum(cost_usd)::float8 FROM chat.usage_daily WHERE user_id = j.user_id) AS day FROM chat.jobs AS j WHERE id = '{id}'"
+                ))
+                .await;
+            for sum in ["job", "rounds", "day"] {
+                assert_eq!(row[sum].as_f64(), Some(cost), "{sum}");
+            }
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_job_ends_when_its_money_is_spent_and_costs_nothing_where_prices_are_unknown() {
+    models(Setup::new().calc(), PRICED)
+        .run(async |s| {
+            let budget = |usd| {
+                with(
+                    ask("What is 20 plus 22?"),
+                    "budget",
+                    json!({"cost_usd": usd}),
+                )
+            };
+            let spent = s.send(&budget(1)).await;
+            let body = s.result_of(&spent).await.json();
+            assert_eq!(
+                (&body["finish_reason"], &body["iterations"]),
+                (&json!("budget"), &json!(1))
+            );
+            let enough = s.send(&budget(1_000_000)).await;
+            assert_eq!(
+                s.result_of(&enough).await.json()["finish_reason"],
+                json!("answered")
+            );
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_user_who_has_spent_the_day_is_refused_and_others_are_not() {
+    models(Setup::new(), PRICED)
+        .set("CHAT_USER_DAILY_COST", "1")
+        .model(|_| Reply::text("here you are"))
+        .run(async |s| {
+            let of = |user: &str| with(ask("x"), "user_id", user);
+            let first = s.send(&of("u1")).await;
+            assert_eq!(
+                s.result_of(&first).await.json()["status"],
+                json!("completed")
+            );
+            let second = s.send(&of("u1")).await;
+            let body = s.result_of(&second).await.json();
+            assert_eq!(
+                (&body["status"], &body["error"]["code"], &body["iterations"]),
+                (&json!("failed"), &json!("budget_exceeded"), &json!(0))
+            );
+            let other = s.send(&of("u2")).await;
+            assert_eq!(
+                s.result_of(&other).await.json()["status"],
+                json!("completed")
+            );
+        })
+        .await;
+}
+
+/// Calls of workers that share a limit of 60 requests a minute: after what may leave at once, one more
+/// leaves every second, whoever makes it.
+#[tokio::test]
+async fn two_workers_keep_a_limit_together_and_nothing_fails_for_it() {
+    let limit = "[models.\"gpt-4o-mini\"]\nrequests_per_minute = 60\n";
+    models(Setup::new(), limit)
+        .replicas(2)
+        .model(|_| Reply::text("here you are"))
+        .run(async |s| {
+            let begun = Instant::now();
+            let mut ids = Vec::new();
+            for _ in 0..10 {
+                ids.push(s.send(&ask("x")).await);
+            }
+            for id in &ids {
+                assert_eq!(s.result_of(id).await.json()["status"], json!("completed"));
+            }
+            // Of ten, two may leave at once after a pause; the others a second and a bit apart.
+            let least = Duration::from_secs_f64(7.0 / 0.94);
+            assert!(begun.elapsed() >= least, "{:?}", begun.elapsed());
+            let failed = s
+                .row("SELECT coalesce(max(failures), 0) AS failures, max(attempt) AS attempts FROM chat.jobs")
+                .await;
+            assert_eq!(failed, json!({"failures": 0, "attempts": 1}));
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_call_whose_turn_is_far_waits_as_a_row_and_holds_no_slot() {
+    let limit = "[models.\"slow\"]\nrequests_per_minute = 1\n";
+    models(Setup::new().set("CHAT_CONCURRENCY", "1"), limit)
+        .model(|_| Reply::text("here you are"))
+        .run(async |s| {
+            let slow = with(ask("x"), "model", "slow");
+            let first = s.answer(&slow).await;
+            assert_eq!(first["status"], json!("completed"));
+            // It waits in its slot for a while before it waits as a row.
+            let second = s.send(&slow).await;
+            let parked = s.waits(&second, "retry").await;
+            assert_eq!(
+                (&parked["failures"], &parked["attempt"]),
+                (&json!(0), &json!(1))
+            );
+            let meanwhile = s.answer(&ask("x")).await;
+            assert_eq!(meanwhile["status"], json!("completed"));
+        })
+        .await;
+}
