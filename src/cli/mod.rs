@@ -11,6 +11,7 @@ mod guard;
 mod migrate;
 mod output;
 mod progress;
+mod rule;
 mod run;
 mod schema;
 mod sender;
@@ -62,6 +63,15 @@ enum Command {
     /// A waiting job ends at once, a running one within a second; its result has the status
     /// `cancelled`. A job that nobody knows yet is called off if it comes within 24 h.
     Cancel(cancel::CancelArgs),
+    /// Let a tool call be made that waits for a person's approval
+    ///
+    /// The tools that need one are named by `approval` in `MCP_CONFIG`. The job goes on when all calls
+    /// that it waits for are decided.
+    Approve(rule::RuleArgs),
+    /// Have a tool call not be made that waits for a person's approval
+    ///
+    /// The job goes on without it; the model is told, with the reason.
+    Deny(rule::RuleArgs),
     /// List, show, replay and drop dead letters
     ///
     /// A dead letter is a message that was no job, or a job that failed for good. The table
@@ -97,6 +107,8 @@ impl Command {
             Self::Enqueue(args) => enqueue::run(*args).await,
             Self::Show(args) => show::run(&args).await,
             Self::Cancel(args) => cancel::run(&args).await,
+            Self::Approve(args) => rule::run(&args, true).await,
+            Self::Deny(args) => rule::run(&args, false).await,
             Self::Dead(args) => dead::run(&args).await,
             Self::Schema(args) => schema::run(&args),
         }

@@ -21,6 +21,7 @@ pub(super) fn render(job: &ShownJob, screen: Screen) -> String {
         out.push_str(&model_line(round, start, screen));
         for call in &round.tool_calls {
             out.push_str(&call_line(call, start, screen));
+            out.push_str(&approval_line(job, call, screen));
         }
     }
     if let Some(reply) = &job.reply {
@@ -140,6 +141,39 @@ fn call_line(call: &ShownCall, start: DateTime<Utc>, screen: Screen) -> String {
         .zip(call.finished_at)
         .map(|(from, to)| to - from);
     line(call.started_at.map(|at| at - start), took, &text, screen)
+}
+
+/// What a person said of a call, or how to say it.
+fn approval_line(job: &ShownJob, call: &ShownCall, screen: Screen) -> String {
+    let Some(until) = call.approval_expires_at else {
+        return String::new();
+    };
+    let text = match &call.approval {
+        Some(approval) => {
+            let mut text = one_line(approval);
+            if let Some(by) = &call.approval_by {
+                write!(text, " by {}", one_line(by)).unwrap_or_default();
+            }
+            if let Some(reason) = &call.approval_reason {
+                write!(text, ": {}", one_line(reason)).unwrap_or_default();
+            }
+            text
+        }
+        None if job.finished_at.is_some() => "never approved".to_owned(),
+        // Not cut: it is there to be copied.
+        None => {
+            let command = format!(
+                "chat-worker approve {} {}",
+                job.job_id,
+                one_line(&call.call_id)
+            );
+            let waits = screen.style().yellow().apply_to("waits for approval");
+            let line = format!("{:PREFIX$}{waits} until {}: {command}", "", time(until));
+            return format!("{line}\n");
+        }
+    };
+    let line = format!("{:PREFIX$}{text}", "");
+    format!("{}\n", truncate_str(&line, screen.width, "…").trim_end())
 }
 
 /// Columns before the text of a line.

@@ -16,7 +16,7 @@ use crate::tools::{Offer, RetryClass, Selection, ServerHealth, ServerState, Tool
 /// The arguments of `tools`.
 #[derive(Debug, clap::Args)]
 pub(super) struct ToolsArgs {
-    /// Print a JSON array of name, description, schema, server and tool
+    /// Print a JSON array of name, description, schema, server, tool and whether it needs approval
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -31,6 +31,7 @@ struct ListedTool<'a> {
     schema: &'a RawValue,
     server: &'a str,
     tool: &'a str,
+    needs_approval: bool,
 }
 
 /// Lists what the model will see.
@@ -104,12 +105,14 @@ fn listed(offer: &Offer) -> Vec<ListedTool<'_>> {
                 schema: &spec.schema,
                 server: route.server(),
                 tool: route.tool(),
+                needs_approval: route.needs_approval(),
             })
         })
         .collect()
 }
 
-/// A line a tool: name, server, what becomes of an interrupted call, description.
+/// A line a tool: name, server, what becomes of an interrupted call, whether it needs approval,
+/// description.
 fn table(offer: &Offer, screen: Screen) -> Vec<String> {
     let specs = offer.specs();
     let rows: Vec<_> = specs
@@ -125,11 +128,17 @@ fn table(offer: &Offer, screen: Screen) -> Vec<String> {
                 .style()
                 .bold()
                 .apply_to(format!("{:names$}", spec.name));
+            let approval = if route.needs_approval() {
+                "needs approval  "
+            } else {
+                ""
+            };
             let about = spec.description.trim().lines().next().unwrap_or_default();
             let head = format!(
-                "{name}  {:servers$}  {:<17}",
+                "{name}  {:servers$}  {:<17}{}",
                 route.server(),
-                interrupted(route.retry())
+                interrupted(route.retry()),
+                screen.style().yellow().apply_to(approval)
             );
             let left = screen.width.saturating_sub(measure_text_width(&head) + 2);
             let about = one_line(about);

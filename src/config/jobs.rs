@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::Problems;
 use crate::cost::Cost;
 
@@ -44,6 +46,14 @@ pub struct JobsSettings {
     /// How often a job may fail or lose its worker before it ends as failed
     #[arg(long, env = "CHAT_MAX_ATTEMPTS", value_name = "N", default_value = "5")]
     chat_max_attempts: String,
+    /// How long a tool call waits for a person to approve it before it counts as denied, in seconds
+    #[arg(
+        long,
+        env = "CHAT_APPROVAL_TIMEOUT_SECS",
+        value_name = "SECONDS",
+        default_value = "86400"
+    )]
+    chat_approval_timeout_secs: String,
     /// The largest job message, in bytes
     #[arg(
         long,
@@ -100,6 +110,8 @@ pub struct JobsConfig {
     pub max_iterations: u32,
     /// Failures and deaths a job.
     pub max_attempts: u32,
+    /// How long a call waits for a person's word.
+    pub approval_timeout: Duration,
     /// The largest job message, in bytes.
     pub max_job_bytes: usize,
     /// Tokens of the model's context, if earlier turns are to be cut to fit.
@@ -128,6 +140,12 @@ impl JobsSettings {
         );
         let iterations = problems.number("CHAT_MAX_ITERATIONS", &self.chat_max_iterations, 1, 100);
         let attempts = problems.number("CHAT_MAX_ATTEMPTS", &self.chat_max_attempts, 1, 1000);
+        let approval = problems.number(
+            "CHAT_APPROVAL_TIMEOUT_SECS",
+            &self.chat_approval_timeout_secs,
+            1,
+            365 * 86_400,
+        );
         // RabbitMQ 4 takes messages of up to 16 MiB.
         let bytes = problems.number(
             "CHAT_MAX_JOB_BYTES",
@@ -152,6 +170,7 @@ impl JobsSettings {
             on_iteration_limit: limit?,
             max_iterations: iterations?,
             max_attempts: attempts?,
+            approval_timeout: Duration::from_secs(approval?),
             max_job_bytes: bytes?,
             context_tokens: context.map(|tokens| (tokens > 0).then_some(tokens))?,
             user_daily_cost: daily_cost.ok()?,

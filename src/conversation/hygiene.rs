@@ -25,7 +25,8 @@ pub(super) fn went_wrong_too_often(rounds: &[Round]) -> bool {
 fn is_invalid(round: &Round) -> bool {
     let refused = |call: &CallState| match call {
         CallState::Done(outcome) => outcome.status == OutcomeStatus::Refused,
-        CallState::Pending { .. } => false,
+        // The model did nothing wrong when a person would not have it.
+        CallState::Denied(_) | CallState::Pending { .. } => false,
     };
     !round.calls.is_empty() && round.calls.iter().all(refused)
 }

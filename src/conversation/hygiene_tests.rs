@@ -82,7 +82,9 @@ fn step(log: Vec<Entry>) -> Step {
 fn pending(log: Vec<Entry>) -> Vec<PendingCall> {
     match step(log) {
         Step::CallTools(calls) => calls,
-        other @ (Step::AskModel(_) | Step::Finish(_)) => panic!("no calls: {other:?}"),
+        other @ (Step::AskModel(_) | Step::AwaitApproval(_) | Step::Finish(_)) => {
+            panic!("no calls: {other:?}")
+        }
     }
 }
 
@@ -187,7 +189,8 @@ fn code(step: Step) -> Option<ErrorCode> {
         Step::Finish(Outcome::Failed(failure)) => Some(failure.code),
         Step::Finish(Outcome::Completed { .. } | Outcome::Cancelled(_))
         | Step::AskModel(_)
-        | Step::CallTools(_) => None,
+        | Step::CallTools(_)
+        | Step::AwaitApproval(_) => None,
     }
 }
 

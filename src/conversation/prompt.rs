@@ -54,14 +54,7 @@ impl Opening {
     pub fn with(&self, conversation: &Conversation) -> Vec<PromptMessage> {
         let mut lines = self.lines.clone();
         for round in &conversation.rounds {
-            let outcomes: Vec<_> = round
-                .calls
-                .iter()
-                .filter_map(|call| match call {
-                    CallState::Done(outcome) => Some(outcome),
-                    CallState::Pending { .. } => None,
-                })
-                .collect();
+            let outcomes: Vec<_> = round.calls.iter().filter_map(CallState::outcome).collect();
             if outcomes.len() == round.calls.len() {
                 push_round(&round.answer, outcomes, self.result_bytes, &mut lines);
             }

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::hygiene::{Repetition, repetition};
 use super::limits::Limits;
-use super::step::{Ask, Outcome, PendingCall, Step};
+use super::step::{Approval, Ask, Outcome, PendingCall, Step};
 use crate::chat::{Answer, ToolChoice, ToolOutcome, Usage};
 use crate::config::OnIterationLimit;
 use crate::fault::{ErrorCode, Failure};
@@ -17,6 +17,16 @@ pub enum Entry {
     Answered(Answer),
     /// A run began the call at this position of the last answer and died before it had its outcome.
     Interrupted {
+        /// The call's place, from 1.
+        position: u32,
+    },
+    /// The call at this position of the last answer needs a person's word before it is made.
+    Held {
+        /// The call's place, from 1.
+        position: u32,
+    },
+    /// A person said that the call at this position may be made. (A denial is an outcome.)
+    Approved {
         /// The call's place, from 1.
         position: u32,
     },
@@ -52,8 +62,13 @@ pub(super) struct Round {
 
 #[derive(Clone, Debug)]
 pub(super) enum CallState {
-    Pending { interrupted: bool },
+    Pending {
+        interrupted: bool,
+        approval: Approval,
+    },
     Done(ToolOutcome),
+    /// A person would not have it made.
+    Denied(ToolOutcome),
 }
 
 /// A job's conversation so far.
@@ -114,15 +129,39 @@ impl Conversation {
                 if self.rounds.last().is_some_and(|round| !round.is_answered()) {
                     return Err(IllegalEntry::Answer);
                 }
-                let pending = || CallState::Pending { interrupted: false };
+                let pending = || CallState::Pending {
+                    interrupted: false,
+                    approval: Approval::NotAsked,
+                };
                 let calls = answer.tool_calls.iter().map(|_| pending()).collect();
                 self.rounds.push(Round { answer, calls });
             }
             Entry::Interrupted { position } => {
-                *self.pending(position)? = CallState::Pending { interrupted: true };
+                // It had been begun, so that it was approved where it had to be.
+                *self.pending(position)? = CallState::Pending {
+                    interrupted: true,
+                    approval: Approval::Given,
+                };
+            }
+            Entry::Held { position } => {
+                *self.pending(position)? = CallState::Pending {
+                    interrupted: false,
+                    approval: Approval::Awaited,
+                };
+            }
+            Entry::Approved { position } => {
+                *self.pending(position)? = CallState::Pending {
+                    interrupted: false,
+                    approval: Approval::Given,
+                };
             }
             Entry::Returned { position, outcome } => {
-                *self.pending(position)? = CallState::Done(outcome);
+                let call = self.pending(position)?;
+                *call = if call.is_awaited() {
+                    CallState::Denied(outcome)
+                } else {
+                    CallState::Done(outcome)
+                };
             }
         }
         Ok(self)
@@ -139,7 +178,9 @@ impl Conversation {
             .and_then(|(round, index)| round.calls.get_mut(index));
         match call {
             Some(call @ CallState::Pending { .. }) => Ok(call),
-            Some(CallState::Done(_)) | None => Err(IllegalEntry::Outcome { position }),
+            Some(CallState::Done(_) | CallState::Denied(_)) | None => {
+                Err(IllegalEntry::Outcome { position })
+            }
         }
     }
 
@@ -176,7 +217,16 @@ impl Conversation {
         let most = calls_left.map_or(usize::MAX, |left| {
             usize::try_from(left).unwrap_or(usize::MAX)
         });
-        Step::CallTools(pending.into_iter().take(most).collect())
+        let (held, free): (Vec<_>, Vec<_>) = pending
+            .into_iter()
+            .take(most)
+            .partition(|call| call.approval == Approval::Awaited);
+        // What needs nobody's word is done first; a job that waits has nothing else to do.
+        if free.is_empty() {
+            Step::AwaitApproval(held)
+        } else {
+            Step::CallTools(free)
+        }
     }
 
     fn ask(&self, iteration: u32) -> Ask {
@@ -206,13 +256,17 @@ impl Conversation {
         let calls = round.answer.tool_calls.iter().zip(&round.calls).zip(1..);
         calls
             .filter_map(|((call, state), position)| match state {
-                CallState::Pending { interrupted } => Some(PendingCall {
+                CallState::Pending {
+                    interrupted,
+                    approval,
+                } => Some(PendingCall {
                     position,
                     call: call.clone(),
                     interrupted: *interrupted,
                     is_repeated: repetition(&self.rounds, call) != Repetition::New,
+                    approval: *approval,
                 }),
-                CallState::Done(_) => None,
+                CallState::Done(_) | CallState::Denied(_) => None,
             })
             .collect()
     }
@@ -221,6 +275,16 @@ impl Conversation {
     #[must_use]
     pub fn has_interrupted_calls(&self) -> bool {
         self.pending_calls().iter().any(|call| call.interrupted)
+    }
+
+    /// The places of the last answer's calls that wait for a person's word.
+    #[must_use]
+    pub fn held_calls(&self) -> Vec<u32> {
+        let calls = self.pending_calls().into_iter();
+        calls
+            .filter(|call| call.approval == Approval::Awaited)
+            .map(|call| call.position)
+            .collect()
     }
 
     /// How many answers there are.
@@ -244,10 +308,7 @@ impl Conversation {
         };
         for round in &self.rounds {
             totals.usage += round.answer.usage;
-            let done = round
-                .calls
-                .iter()
-                .filter(|call| matches!(call, CallState::Done(_)));
+            let done = round.calls.iter().filter_map(CallState::outcome);
             totals.tool_calls += u32::try_from(done.count()).unwrap_or(u32::MAX);
         }
         totals
@@ -256,9 +317,24 @@ impl Conversation {
 
 impl Round {
     pub(super) fn is_answered(&self) -> bool {
-        self.calls
-            .iter()
-            .all(|call| matches!(call, CallState::Done(_)))
+        self.calls.iter().all(|call| call.outcome().is_some())
+    }
+}
+
+impl CallState {
+    /// What the model is told of it, when it is settled.
+    pub(super) fn outcome(&self) -> Option<&ToolOutcome> {
+        match self {
+            Self::Done(outcome) | Self::Denied(outcome) => Some(outcome),
+            Self::Pending { .. } => None,
+        }
+    }
+
+    fn is_awaited(&self) -> bool {
+        match self {
+            Self::Pending { approval, .. } => *approval == Approval::Awaited,
+            Self::Done(_) | Self::Denied(_) => false,
+        }
     }
 }
 

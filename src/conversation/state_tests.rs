@@ -55,6 +55,15 @@ fn returned(position: u32) -> Entry {
     Entry::Returned { position, outcome }
 }
 
+fn denied(position: u32) -> Entry {
+    let Entry::Returned { outcome, .. } = returned(position) else {
+        panic!("no result");
+    };
+    let status = OutcomeStatus::Refused;
+    let outcome = ToolOutcome { status, ..outcome };
+    Entry::Returned { position, outcome }
+}
+
 fn step(limits: Limits, entries: Vec<Entry>) -> Step {
     Conversation::resume(limits, entries)
         .unwrap()
@@ -64,14 +73,21 @@ fn step(limits: Limits, entries: Vec<Entry>) -> Step {
 fn asks(step: &Step) -> Option<Ask> {
     match step {
         Step::AskModel(ask) => Some(*ask),
-        Step::CallTools(_) | Step::Finish(_) => None,
+        Step::CallTools(_) | Step::AwaitApproval(_) | Step::Finish(_) => None,
     }
 }
 
 fn positions(step: &Step) -> Vec<u32> {
     match step {
         Step::CallTools(calls) => calls.iter().map(|call| call.position).collect(),
-        Step::AskModel(_) | Step::Finish(_) => Vec::new(),
+        Step::AskModel(_) | Step::AwaitApproval(_) | Step::Finish(_) => Vec::new(),
+    }
+}
+
+fn awaited(step: &Step) -> Vec<u32> {
+    match step {
+        Step::AwaitApproval(calls) => calls.iter().map(|call| call.position).collect(),
+        Step::AskModel(_) | Step::CallTools(_) | Step::Finish(_) => Vec::new(),
     }
 }
 
@@ -80,7 +96,8 @@ fn reason(step: &Step) -> Option<FinishReason> {
         Step::Finish(Outcome::Completed { reason, .. }) => Some(*reason),
         Step::Finish(Outcome::Failed(_) | Outcome::Cancelled(_))
         | Step::AskModel(_)
-        | Step::CallTools(_) => None,
+        | Step::CallTools(_)
+        | Step::AwaitApproval(_) => None,
     }
 }
 
@@ -259,6 +276,72 @@ fn calls_that_a_dead_run_began_are_open_until_they_return() {
 }
 
 #[test]
+fn a_call_that_needs_a_persons_word_waits_until_the_others_are_done() {
+    let log = vec![
+        Entry::Answered(answer(None, 3)),
+        Entry::Held { position: 1 },
+        Entry::Held { position: 3 },
+    ];
+    assert_eq!(positions(&step(limits(), log.clone())), [2]);
+    let rest_done = [log, vec![returned(2)]].concat();
+    assert_eq!(awaited(&step(limits(), rest_done.clone())), [1, 3]);
+    let one_denied = [rest_done, vec![denied(3)]].concat();
+    assert_eq!(awaited(&step(limits(), one_denied.clone())), [1]);
+    let approved = [one_denied, vec![Entry::Approved { position: 1 }]].concat();
+    assert_eq!(positions(&step(limits(), approved.clone())), [1]);
+    let whole = [approved, vec![returned(1)]].concat();
+    assert_eq!(asks(&step(limits(), whole)).unwrap().iteration, 2);
+}
+
+#[test]
+fn a_model_whose_calls_are_denied_is_not_taken_for_one_that_goes_wrong() {
+    let turns = |ends: fn(u32) -> Entry, held| {
+        let limits = Limits {
+            max_iterations: 9,
+            ..limits()
+        };
+        let log = (0..3).flat_map(|turn| {
+            let mut answer = answer(None, 1);
+            let asks = |call: &ToolCall| ToolCall {
+                arguments: turn.to_string(),
+                ..call.clone()
+            };
+            answer.tool_calls = answer.tool_calls.iter().map(asks).collect();
+            let held = held_if(held);
+            [vec![Entry::Answered(answer)], held, vec![ends(1)]].concat()
+        });
+        step(limits, log.collect())
+    };
+    assert!(matches!(turns(denied, false), Step::Finish(_)));
+    assert!(asks(&turns(denied, true)).is_some());
+}
+
+fn held_if(held: bool) -> Vec<Entry> {
+    if held {
+        vec![Entry::Held { position: 1 }]
+    } else {
+        Vec::new()
+    }
+}
+
+#[test]
+fn nobody_is_asked_about_a_call_that_the_budget_does_not_reach() {
+    let limits = Limits {
+        tool_calls: Some(2),
+        ..limits()
+    };
+    let log = vec![
+        Entry::Answered(answer(None, 3)),
+        Entry::Held { position: 1 },
+        Entry::Held { position: 3 },
+        returned(2),
+    ];
+    assert_eq!(awaited(&step(limits, log.clone())), [1]);
+    let spent = [log, vec![returned(1)]].concat();
+    assert_eq!(reason(&step(limits, spent)), Some(FinishReason::Budget));
+}
+
+#[test]
 fn entries_that_cannot_follow_are_refused() {
     let resume = |entries: Vec<Entry>| Conversation::resume(limits(), entries).map(|_| ());
     let illegal = |position| Err(IllegalEntry::Outcome { position });
@@ -294,6 +377,7 @@ fn step_after_a_death(limits: Limits, log: &[Entry], live: &Step) -> (Step, Step
     if let Step::CallTools(calls) = &mut expected {
         for call in calls {
             call.interrupted = true;
+            call.approval = Approval::Given;
             let position = call.position;
             log.push(Entry::Interrupted { position });
         }
@@ -360,6 +444,7 @@ proptest! {
         most in 1_u32..9,
         tool_calls in proptest::option::of(0_u64..20),
         tokens in proptest::option::of(1_u64..100),
+        held in proptest::collection::vec(0_u32..8, 9),
     ) {
         let limits = Limits { max_iterations: most, tool_calls, total_tokens: tokens, ..limits() };
         let mut live = Conversation::resume(limits, []).unwrap();
@@ -382,11 +467,21 @@ proptest! {
                     Step::AskModel(_) => match wanted.next() {
                         Some(does) => {
                             now_does = does;
-                            coming.push_back(Entry::Answered(answer_of(&now_does)));
+                            let answer = answer_of(&now_does);
+                            let calls = u32::try_from(answer.tool_calls.len()).unwrap();
+                            let mask = held[live.iterations() as usize];
+                            coming.push_back(Entry::Answered(answer));
+                            let held = (1..=calls).filter(|place| mask >> (place - 1) & 1 == 1);
+                            coming.extend(held.map(|position| Entry::Held { position }));
                         }
                         None => break,
                     },
                     Step::CallTools(calls) => coming.extend(returns(&now_does, &calls)),
+                    // Every other call is denied.
+                    Step::AwaitApproval(calls) => coming.extend(calls.iter().map(|call| match call.position {
+                        position if position % 2 == 0 => denied(position),
+                        position => Entry::Approved { position },
+                    })),
                 }
             }
             let entry: Entry = coming.pop_front().unwrap();

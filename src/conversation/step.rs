@@ -9,6 +9,8 @@ pub enum Step {
     AskModel(Ask),
     /// Make these calls, together.
     CallTools(Vec<PendingCall>),
+    /// Wait for a person's word on these calls, all that are left of a round.
+    AwaitApproval(Vec<PendingCall>),
     /// The job has ended.
     Finish(Outcome),
 }
@@ -33,6 +35,19 @@ pub struct PendingCall {
     pub interrupted: bool,
     /// Whether the turns right before asked for the same: the model is told so instead.
     pub is_repeated: bool,
+    /// Whether a person has a say in it.
+    pub approval: Approval,
+}
+
+/// Whether a person has a say in a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Approval {
+    /// Nobody was asked.
+    NotAsked,
+    /// It is not made before somebody says so.
+    Awaited,
+    /// Somebody said so.
+    Given,
 }
 
 /// How a job ends.

@@ -54,6 +54,8 @@ acts! {
     Finish = "finish",
     /// The commit of a job that waits to be tried again.
     Park = "park",
+    /// The commit of a job that waits for a person's word, or that goes on with it.
+    Await = "await",
     /// The commit of a job that goes back to others.
     GiveBack = "give_back",
     /// The commit of what a run that is called off leaves open.
@@ -64,6 +66,8 @@ acts! {
     Bury = "bury",
     /// The commit of a cancel.
     Cancel = "cancel",
+    /// The commit of a person's word on a call.
+    Decide = "decide",
     /// A result on its way to the broker, until it is confirmed.
     PublishResult = "publish.result",
     /// The commit of the marks of published results.

@@ -167,7 +167,7 @@ impl Runner {
 }
 
 /// A call, as events name it.
-fn named(offer: &Offer, call: &PendingCall, iteration: u32) -> EventCall {
+pub(super) fn named(offer: &Offer, call: &PendingCall, iteration: u32) -> EventCall {
     let name = &call.call.name;
     EventCall {
         iteration,

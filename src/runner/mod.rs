@@ -4,6 +4,7 @@
 //! moment; a run that finds itself fenced stops without a word. Knows nothing of the broker. May
 //! import everything above it but `broker`.
 
+mod approval;
 mod calls;
 mod deltas;
 mod ending;

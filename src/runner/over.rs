@@ -18,6 +18,7 @@ use crate::wire::{Happening, ResultError, WaitReason};
 pub(crate) fn tried_again(now: DateTime<Utc>, wait: Duration, failure: Failure) -> Happening {
     Happening::JobWaiting {
         reason: WaitReason::Retry,
+        calls: Vec::new(),
         due_at: now.checked_add_signed(TimeDelta::from_std(wait).unwrap_or_default()),
         error: Some(ResultError {
             code: failure.code,

@@ -188,7 +188,9 @@ impl Runner {
             if job.leash.pulled().is_some() {
                 return Box::pin(self.halt(job, progress)).await;
             }
-            let flow = match progress.conversation.next_step(self.clock.now()) {
+            let step;
+            (progress, step) = self.next_step(job, offer, progress)?;
+            let flow = match step {
                 Step::Finish(outcome) => {
                     return Box::pin(self.finish(job, progress, None, outcome)).await;
                 }
@@ -207,6 +209,9 @@ impl Runner {
                 }
                 Step::CallTools(calls) => {
                     Box::pin(self.call_tools(job, offer, &calls, progress)).await?
+                }
+                Step::AwaitApproval(calls) => {
+                    Box::pin(self.await_approval(job, offer, &calls, progress)).await?
                 }
             };
             match flow {
@@ -305,17 +310,17 @@ impl Runner {
             duration_ms: millis(started_at, finished_at),
         });
         progress = progress.after(job, Entry::Answered(answer.clone()))?;
-        let next = progress.conversation.next_step(finished_at);
+        let next;
+        (progress, next) = self.next_step(job, offer, progress)?;
         let routes = routes(offer, answer.tool_calls.iter().map(|call| &call.name));
         let iteration = NewIteration {
             number: ask.iteration,
             requested_model: &job.model,
             answer: &answer,
             routes: &routes,
-            calls_starting: match &next {
-                Step::CallTools(calls) => calls.len(),
-                Step::AskModel(_) | Step::Finish(_) => 0,
-            },
+            calls_starting: &starting(&next),
+            calls_held: &progress.conversation.held_calls(),
+            approval_timeout: self.jobs.approval_timeout,
             counts_for_user: self.jobs.user_daily_cost.is_some(),
             started_at,
             finished_at,
@@ -325,7 +330,7 @@ impl Runner {
                 let over = Box::pin(self.finish(job, progress, Some(&iteration), outcome)).await?;
                 Ok(Flow::Over(over))
             }
-            Step::AskModel(_) | Step::CallTools(_) => {
+            Step::AskModel(_) | Step::CallTools(_) | Step::AwaitApproval(_) => {
                 match Box::pin(self.append(job, &mut progress, Some(&iteration))).await? {
                     Written::Stored => Ok(Flow::GoOn(progress)),
                     Written::Fenced => Ok(Flow::Over(Ran::Fenced)),
@@ -349,6 +354,14 @@ impl Progress {
             conversation,
             ..self
         })
+    }
+}
+
+/// The places of the calls that leave at once.
+fn starting(next: &Step) -> Vec<u32> {
+    match next {
+        Step::CallTools(calls) => calls.iter().map(|call| call.position).collect(),
+        Step::AskModel(_) | Step::AwaitApproval(_) | Step::Finish(_) => Vec::new(),
     }
 }
 

@@ -101,3 +101,9 @@ fn media(outcome: &ToolOutcome) -> Option<String> {
     // Texts in a list: nothing that could fail.
     shows.then(|| serde_json::to_string(&outcome.media).ok())?
 }
+
+/// Places of calls as a column.
+pub(super) fn places(places: Option<&[u32]>) -> Vec<i32> {
+    let places = places.unwrap_or_default().iter();
+    places.map(|place| number(*place)).collect()
+}

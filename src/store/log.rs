@@ -42,6 +42,9 @@ pub(super) async fn load_entries(
     for round in rounds.remove(&job.0).unwrap_or_default() {
         entries.push(Entry::Answered(round.answer));
         for (position, call) in (1..).zip(round.calls) {
+            if call.held {
+                entries.push(Entry::Held { position });
+            }
             match (call.outcome, call.begun) {
                 (Some(outcome), _) => entries.push(Entry::Returned { position, outcome }),
                 (None, true) => entries.push(Entry::Interrupted { position }),
@@ -112,6 +115,8 @@ struct StoredRound {
 struct StoredCall {
     call: ToolCall,
     begun: bool,
+    /// Whether it waits for a person's word, or was ended by one.
+    held: bool,
     outcome: Option<ToolOutcome>,
 }
 
@@ -169,6 +174,7 @@ async fn load_calls(
     let rows = sqlx::query!(
         r#"
         SELECT job_id, iteration, call_id, offered_as, arguments::text AS "arguments!", status::text AS "status!", result, result_bytes,
+               approval_expires_at IS NOT NULL AND (status = 'requested' OR approval IS DISTINCT FROM 'approved') AS "held!",
                CASE WHEN media IS NOT NULL AND sum(pg_column_size(media)) OVER newest_first <= $2 THEN media END AS "media: Json<Arc<[Media]>>"
         FROM chat.tool_calls WHERE job_id = ANY($1)
         WINDOW newest_first AS (ORDER BY array_position($1, job_id) DESC, iteration DESC, position DESC)
@@ -198,6 +204,7 @@ async fn load_calls(
                 name: row.offered_as,
                 arguments: arguments_of(&row.arguments),
             },
+            held: row.held,
             begun: matches!(row.status.as_str(), "started" | "interrupted"),
             outcome,
         };

@@ -5,6 +5,7 @@
 //! order everywhere: the conversation's row, then the job's. Knows nothing of the broker, the
 //! model or the tools. May import the leaves, `config`, `wire` and `conversation`.
 
+mod approval;
 mod backlog;
 mod buried;
 mod cancel;
@@ -42,6 +43,7 @@ use crate::config::StoreConfig;
 use crate::crash::{self, Act};
 use doubt::Doubt;
 
+pub use approval::{Approvals, Decided, Ruling, Word, WordOn};
 pub use backlog::Unfinished;
 pub use buried::{BuriedCount, BuriedFilter, BuriedHead, BuriedLetter, BuriedPlace};
 pub use cancel::Cancelled;

@@ -1,7 +1,9 @@
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-use super::columns::{Calls, Results};
+use super::columns::{Calls, Results, places};
 use super::{Store, StoreError};
 use crate::chat::{Answer, ToolOutcome, Usage};
 use crate::crash::{self, Act};
@@ -36,8 +38,12 @@ pub struct NewIteration<'a> {
     pub answer: &'a Answer,
     /// Where each of its calls goes, in order.
     pub routes: &'a [RouteOf],
-    /// How many of its calls leave at once: the first ones.
-    pub calls_starting: usize,
+    /// The places of those of its calls that leave at once.
+    pub calls_starting: &'a [u32],
+    /// The places of those of its calls that wait for a person's word.
+    pub calls_held: &'a [u32],
+    /// How long they wait before their time is up.
+    pub approval_timeout: Duration,
     /// Whether its cost is added to what the user spent today.
     pub counts_for_user: bool,
     /// When the model was asked.
@@ -220,10 +226,12 @@ pub(super) async fn record(
             FROM iteration JOIN owned ON owned.id = iteration.job_id WHERE $52 AND $50 > 0
             ON CONFLICT (user_id, day) DO UPDATE SET cost_usd = u.cost_usd + excluded.cost_usd
         ), calls AS (
-            INSERT INTO chat.tool_calls (job_id, iteration, position, call_id, offered_as, server, tool, arguments, status, attempt, started_at)
+            INSERT INTO chat.tool_calls (job_id, iteration, position, call_id, offered_as, server, tool, arguments, status, attempt, started_at,
+                approval_expires_at)
             SELECT id, $14::integer, position, call_id, offered_as, server, tool, arguments::json,
-                   CASE WHEN position <= $32 THEN 'started' ELSE 'requested' END::chat.tool_call_status, $2,
-                   CASE WHEN position <= $32 THEN $27::timestamptz END
+                   CASE WHEN position = ANY($32::integer[]) THEN 'started' ELSE 'requested' END::chat.tool_call_status, $2,
+                   CASE WHEN position = ANY($32::integer[]) THEN $27::timestamptz END,
+                   CASE WHEN position = ANY($53::integer[]) THEN now() + make_interval(secs => $54) END
             FROM owned, unnest($21::text[], $28::text[], $29::text[], $30::text[], $31::text[]) WITH ORDINALITY
                 AS c (call_id, offered_as, server, tool, arguments, position)
             ON CONFLICT (job_id, iteration, position) DO NOTHING
@@ -286,7 +294,7 @@ pub(super) async fn record(
         &calls.servers as &[Option<&str>],
         &calls.tools as &[&str],
         &calls.arguments as &[String],
-        entry.iteration.map(|iteration| i64::try_from(iteration.calls_starting).unwrap_or(i64::MAX)),
+        &places(entry.iteration.map(|iteration| iteration.calls_starting)),
         ending.map(|ending| ending.status.as_str()),
         ending.and_then(|ending| ending.finish_reason).map(FinishReason::as_str),
         ending.and_then(|ending| ending.reply.as_deref()),
@@ -307,6 +315,8 @@ pub(super) async fn record(
         usage.cost_usd.map(|cost| count(cost.picodollars())),
         totals.cost_usd.map(|cost| count(cost.picodollars())),
         entry.iteration.is_some_and(|iteration| iteration.counts_for_user),
+        &places(entry.iteration.map(|iteration| iteration.calls_held)),
+        entry.iteration.map(|iteration| iteration.approval_timeout.as_secs_f64()),
     )
     .fetch_one(connection)
     .await?;

@@ -83,6 +83,8 @@ pub struct ShownIteration {
 pub struct ShownCall {
     /// Its place in the round, from 1.
     pub position: i32,
+    /// The model's id of it.
+    pub call_id: String,
     /// The server.
     pub server: Option<String>,
     /// The tool.
@@ -97,6 +99,16 @@ pub struct ShownCall {
     pub started_at: Option<DateTime<Utc>>,
     /// When it had ended.
     pub finished_at: Option<DateTime<Utc>>,
+    /// Until when a person may say whether it is made; none: it needs nobody's word.
+    pub approval_expires_at: Option<DateTime<Utc>>,
+    /// What was said: approved, denied, or expired; none while it waits for that.
+    pub approval: Option<String>,
+    /// Who said so.
+    pub approval_by: Option<String>,
+    /// Why.
+    pub approval_reason: Option<String>,
+    /// When.
+    pub approval_at: Option<DateTime<Utc>>,
     #[serde(skip)]
     iteration: i32,
 }
@@ -125,7 +137,8 @@ impl Store {
         let mut calls = sqlx::query_as!(
             ShownCall,
             r#"
-            SELECT iteration, position, server, tool, arguments::text AS "arguments!", status::text AS "status!", result, started_at, finished_at
+            SELECT iteration, position, call_id, server, tool, arguments::text AS "arguments!", status::text AS "status!", result,
+                   started_at, finished_at, approval_expires_at, approval::text, approval_by, approval_reason, approval_at
             FROM chat.tool_calls WHERE job_id = $1 ORDER BY iteration, position
             "#,
             job.0

@@ -43,6 +43,7 @@ pub struct Route {
     pub(super) server: Arc<str>,
     pub(super) tool: Arc<ListedTool>,
     retry: RetryClass,
+    needs_approval: bool,
 }
 
 impl Route {
@@ -62,6 +63,12 @@ impl Route {
     #[must_use]
     pub fn retry(&self) -> RetryClass {
         self.retry
+    }
+
+    /// Whether a person has to say so before it is called.
+    #[must_use]
+    pub fn needs_approval(&self) -> bool {
+        self.needs_approval
     }
 }
 
@@ -106,25 +113,32 @@ impl Catalogue {
         for (config, listing) in servers {
             let filter = Filter::new(&config.allow, &config.deny);
             // Both were read when the configuration was.
-            let Ok(filter) = filter else { continue };
+            let (Ok(filter), Ok(held)) = (filter, globs(&config.approval)) else {
+                continue;
+            };
             let server: Arc<str> = config.name.as_str().into();
             for tool in listing.tools.iter().filter(|tool| filter.lets(&tool.name)) {
-                found.push((*config, Arc::clone(&server), Arc::clone(tool)));
+                let needs_approval = held.is_match(&tool.name);
+                let route = (Arc::clone(&server), Arc::clone(tool), needs_approval);
+                found.push((*config, route));
             }
         }
         let full: Vec<_> = found
             .iter()
-            .map(|(config, server, tool)| (config.prefixed.then_some(&**server), &tool.name[..]))
+            .map(|(config, (server, tool, _))| {
+                (config.prefixed.then_some(&**server), &tool.name[..])
+            })
             .collect();
         let names = names::assign(&full);
         let mut entries: Vec<_> = names
             .into_iter()
             .zip(&found)
-            .map(|(name, (config, server, tool))| {
+            .map(|(name, (config, (server, tool, needs_approval)))| {
                 let route = Route {
                     server: Arc::clone(server),
                     tool: Arc::clone(tool),
                     retry: retry_class(tool, config.on_interrupt),
+                    needs_approval: *needs_approval,
                 };
                 let spec = ToolSpec {
                     name,

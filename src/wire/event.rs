@@ -62,6 +62,9 @@ pub enum Happening {
         /// Until when, if that is known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         due_at: Option<DateTime<Utc>>,
+        /// The calls that wait for approval, of a job that does.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        calls: Vec<EventCall>,
         /// What went wrong, of a job that is tried again.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<ResultError>,
@@ -295,6 +298,7 @@ mod tests {
             Happening::JobWaiting {
                 reason: WaitReason::Turn,
                 due_at: None,
+                calls: Vec::new(),
                 error: None,
             },
             Happening::ModelStarted {

@@ -7,7 +7,7 @@ use super::outgoing::Original;
 use crate::broker::Delivery;
 use crate::fault::{ErrorCode, Failure};
 use crate::runner::insisting;
-use crate::store::{Cancelled, StoreError};
+use crate::store::{Cancelled, Ruling, StoreError};
 use crate::wire::{Control, decode_control};
 
 /// Control messages that the broker sends ahead.
@@ -37,7 +37,7 @@ impl Worker {
             properties: std::mem::take(&mut delivery.properties),
         };
         let done = match decode_control(&original.body, self.0.config.jobs.max_job_bytes) {
-            Ok(control) => self.control(control).await,
+            Ok(control) => self.control(control, delivery.redelivered).await,
             Err(failure) => Ok(Err(failure)),
         };
         let kept = match done {
@@ -60,7 +60,12 @@ impl Worker {
         }
     }
 
-    async fn control(&self, control: Control) -> Result<Result<(), Failure>, StoreError> {
+    /// Does what `control` says; `again` if the broker may have brought it before.
+    async fn control(
+        &self,
+        control: Control,
+        again: bool,
+    ) -> Result<Result<(), Failure>, StoreError> {
         match control {
             Control::Cancel {
                 job_id,
@@ -82,10 +87,59 @@ impl Worker {
                     )),
                 })
             }
-            Control::Approve { .. } | Control::Deny { .. } => Ok(Err(Failure::new(
-                ErrorCode::InvalidJob,
-                "/type: expected \"cancel\": this version of the worker knows no approvals",
-            ))),
+            Control::Approve {
+                job_id,
+                call_id,
+                by,
+                reason,
+            } => {
+                let (call, by, reason) = (&*call_id, by.as_deref(), reason.as_deref());
+                let ruling = Ruling {
+                    job: job_id,
+                    call,
+                    approves: true,
+                    by,
+                    reason,
+                };
+                self.rule(ruling, again).await
+            }
+            Control::Deny {
+                job_id,
+                call_id,
+                by,
+                reason,
+            } => {
+                let (call, by, reason) = (&*call_id, by.as_deref(), reason.as_deref());
+                let ruling = Ruling {
+                    job: job_id,
+                    call,
+                    approves: false,
+                    by,
+                    reason,
+                };
+                self.rule(ruling, again).await
+            }
         }
+    }
+
+    async fn rule(
+        &self,
+        ruling: Ruling<'_>,
+        mut again: bool,
+    ) -> Result<Result<(), Failure>, StoreError> {
+        let decided = insisting!("decide", self.0.store, {
+            // A try that was not answered may have been obeyed.
+            let again = std::mem::replace(&mut again, true);
+            self.0.store.decide(ruling, again)
+        })?;
+        let (job, approves) = (ruling.job, ruling.approves);
+        tracing::info!(job.id = %job, approves, outcome = ?decided, "a person says whether a call may be made");
+        Ok(match decided.complaint() {
+            None => Ok(()),
+            Some((field, text)) => Err(Failure::new(
+                ErrorCode::InvalidJob,
+                format!("/{field}: {text}"),
+            )),
+        })
     }
 }

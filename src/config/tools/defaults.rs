@@ -43,6 +43,7 @@ impl Defaults {
             max_media_bytes: MEDIA_BYTES,
             allow: Vec::new(),
             deny: Vec::new(),
+            approval: Vec::new(),
             on_interrupt: OnInterrupt::Tell,
         }
     }

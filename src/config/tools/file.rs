@@ -115,9 +115,6 @@ fn parse_server(
     if fields.flag("disabled") == Some(true) {
         return None;
     }
-    if fields.take("approval").is_some() {
-        fields.note("approval", "comes with a later version");
-    }
     let remote = remote::is_remote(&mut fields);
     let transport = if remote {
         remote::parse(&mut fields, lookup)
@@ -150,6 +147,7 @@ fn parse_server(
     parse_limits(&mut fields, &mut server);
     server.allow = parse_globs("allow", &mut fields);
     server.deny = parse_globs("deny", &mut fields);
+    server.approval = parse_globs("approval", &mut fields);
     fields.finish();
     Some(server)
 }

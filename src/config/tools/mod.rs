@@ -109,6 +109,8 @@ pub struct ServerConfig {
     pub allow: Vec<String>,
     /// Globs of the server's own tool names that are not offered; wins over `allow`.
     pub deny: Vec<String>,
+    /// Globs of the server's own tool names that are not called before a person says so.
+    pub approval: Vec<String>,
     /// What becomes of a call whose worker died, where the tool itself does not say that it is safe to repeat.
     pub on_interrupt: OnInterrupt,
 }
