@@ -8,6 +8,7 @@
 )]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chat_worker::chat::{
     Answer, Media, OutcomeStatus, Stop, ToolCall, ToolChoice, ToolOutcome, Usage,
@@ -131,7 +132,7 @@ async fn append_answer(
     run: &Run,
     number: u32,
     answer: &Answer,
-    starting: usize,
+    starting: u32,
 ) -> Written {
     let routes = vec![
         RouteOf {
@@ -145,7 +146,9 @@ async fn append_answer(
         requested_model: "m",
         answer,
         routes: &routes,
-        calls_starting: starting,
+        calls_starting: &(1..=starting).collect::<Vec<_>>(),
+        calls_held: &[],
+        approval_timeout: Duration::ZERO,
         counts_for_user: false,
         started_at: now(),
         finished_at: now(),
@@ -648,7 +651,7 @@ async fn from_every_prefix_of_a_log_what_was_stored_is_read_again() {
                 match deed {
                     Deed::Answer(answer) => {
                         iteration += 1;
-                        let starting = answer.tool_calls.len();
+                        let starting = u32::try_from(answer.tool_calls.len()).unwrap();
                         append_answer(ground, &run, iteration, &answer, starting).await;
                         live = live.after(Entry::Answered(answer)).unwrap();
                     }
@@ -723,7 +726,10 @@ async fn what_tools_showed_is_read_again_newest_first_up_to_a_limit() {
             .into_iter()
             .filter_map(|entry| match entry {
                 Entry::Returned { outcome, .. } => Some(outcome.media),
-                Entry::Answered(_) | Entry::Interrupted { .. } => None,
+                Entry::Answered(_)
+                | Entry::Interrupted { .. }
+                | Entry::Held { .. }
+                | Entry::Approved { .. } => None,
             })
             .collect();
         assert_eq!([shown[0].len(), shown[1].len()], [0, 0], "the oldest");
@@ -754,7 +760,7 @@ fn next(conversation: &Conversation) -> Step {
             }
             Step::CallTools(calls)
         }
-        step @ (Step::AskModel(_) | Step::Finish(_)) => step,
+        step @ (Step::AskModel(_) | Step::AwaitApproval(_) | Step::Finish(_)) => step,
     }
 }
 

@@ -61,6 +61,9 @@ async fn walk(case: Case) {
                 hurry(s).await;
             }
             s.start_worker().await;
+            if case.situation == Situation::Held {
+                approve_what_waits(s, &job).await;
+            }
             if case.situation == Situation::Refused {
                 check_refusal(s).await;
             } else {
@@ -86,7 +89,12 @@ fn setup(situation: Situation, answers: &Arc<AtomicUsize>) -> Setup {
         answers.fetch_add(1, Ordering::Relaxed);
         puppet(request)
     };
-    with_calc(Setup::new().replicas(0).model(model), &json!({}))
+    let more = if situation == Situation::Held {
+        json!({"approval": ["append"]})
+    } else {
+        json!({})
+    };
+    with_calc(Setup::new().replicas(0).model(model), &more)
 }
 
 /// The job, published if it has to be before the doomed worker starts.
@@ -120,6 +128,7 @@ async fn prepare(s: &Scenario, situation: Situation) -> Option<String> {
         | Situation::Draining
         | Situation::CalledOff
         | Situation::Overdue
+        | Situation::Held
         | Situation::Refused => None,
     }
 }
@@ -154,6 +163,15 @@ async fn provoke(s: &Scenario, situation: Situation, doomed: &Program) -> String
                 .await;
             id
         }
+        Situation::Held => {
+            let id = s.send(&job()).await;
+            // The worker may be dead by then.
+            let held = format!("SELECT call_id FROM chat.pending_approvals WHERE job_id = '{id}'");
+            let call = s.row_where(held, |_| true).await["call_id"].clone();
+            let approve = json!({"type": "approve", "job_id": id, "call_id": call, "by": "ann"});
+            s.control(approve.to_string()).await;
+            id
+        }
         Situation::Overdue => {
             let now = SystemClock.now();
             let at = |seconds| (now + TimeDelta::seconds(seconds)).to_rfc3339();
@@ -172,6 +190,14 @@ async fn provoke(s: &Scenario, situation: Situation, doomed: &Program) -> String
         | Situation::Orphaned
         | Situation::Unpublished => s.send(&job()).await,
     }
+}
+
+/// Approves the call that waits, unless the message did.
+async fn approve_what_waits(s: &Scenario, job: &str) {
+    let decided = format!(
+        "SELECT chat.approve(job_id, call_id, 'ann') FROM chat.tool_calls WHERE job_id = '{job}' AND approval_expires_at IS NOT NULL"
+    );
+    s.row_where(decided, |_| true).await;
 }
 
 /// One call that must not be made twice, and one that may be.

@@ -25,6 +25,8 @@ pub(crate) enum Situation {
     Scheduled,
     /// Its worker has died, and so has whoever found that out.
     Orphaned,
+    /// One of its calls needs a person's word.
+    Held,
     /// It has ended, and its worker died before its result was published.
     Unpublished,
 }
@@ -64,7 +66,7 @@ pub(crate) fn all() -> Vec<Case> {
 
 fn situations(act: Act) -> Vec<(Situation, u32)> {
     use Situation::{
-        CalledOff, Draining, Failing, Orphaned, Overdue, Plain, Refused, Retaken, Scheduled,
+        CalledOff, Draining, Failing, Held, Orphaned, Overdue, Plain, Refused, Retaken, Scheduled,
         Unpublished,
     };
     match act {
@@ -73,6 +75,9 @@ fn situations(act: Act) -> Vec<(Situation, u32)> {
         // The first and the last of two.
         Act::Model | Act::Tool | Act::Append => vec![(Plain, 1), (Plain, 2)],
         Act::Park => vec![(Failing, 1)],
+        // It waits, and goes on.
+        Act::Await => vec![(Held, 1), (Held, 2)],
+        Act::Decide => vec![(Held, 1)],
         Act::GiveBack => vec![(Draining, 1)],
         Act::Interrupt | Act::Cancel => vec![(CalledOff, 1)],
         Act::Close | Act::PublishDeadLetter => vec![(Overdue, 1)],
@@ -103,6 +108,13 @@ impl Case {
             | (Situation::Draining, Act::PublishWakeUp, _) => &[&["given_back", "completed"]],
             (Situation::CalledOff, ..) => &[&["taken_over"]],
             (Situation::Overdue | Situation::Refused, ..) => &[&[]],
+            // The word may come before the job waits for it.
+            (Situation::Held, ..) => &[
+                &["parked", "completed"],
+                &["parked", "taken_over", "completed"],
+                &["taken_over", "completed"],
+                &["taken_over", "parked", "completed"],
+            ],
             // The worker that dies may have taken its own wake-up.
             (Situation::Scheduled, ..) => &[&["completed"], &["taken_over", "completed"]],
             (
@@ -128,6 +140,7 @@ impl Case {
             | Situation::Refused
             | Situation::Scheduled
             | Situation::Orphaned
+            | Situation::Held
             | Situation::Unpublished => "completed",
         }
     }

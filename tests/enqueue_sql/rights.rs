@@ -24,6 +24,7 @@ async fn producers_may_enqueue_and_cancel_and_nothing_else_and_the_public_may_no
             callable(ground, "chat_producer").await,
             ["cancel", "enqueue"]
         );
+        assert_eq!(callable(ground, "chat_approver").await, ["approve", "deny"]);
         assert_eq!(callable(ground, "public").await, Vec::<String>::new());
         // All in a transaction that is rolled back: roles belong to the whole server.
         let (member, stranger) = (
@@ -73,12 +74,18 @@ async fn producers_may_enqueue_and_cancel_and_nothing_else_and_the_public_may_no
             "SELECT chat.check_job('{}')",
             "SELECT chat.request_cancel(gen_random_uuid(), NULL, NULL)",
             "CREATE TABLE chat.mine ()",
+            // Who enqueues a job does not approve what it does.
+            "SELECT chat.approve(gen_random_uuid(), 'c')",
+            "SELECT chat.deny(gen_random_uuid(), 'c')",
+            "SELECT FROM chat.pending_approvals",
         ] {
             refused(&mut tx, &member, statement).await;
         }
         for statement in [
             "SELECT chat.enqueue('{}')",
             "SELECT chat.cancel(gen_random_uuid())",
+            "SELECT chat.approve(gen_random_uuid(), 'c')",
+            "SELECT FROM chat.pending_approvals",
         ] {
             refused(&mut tx, &stranger, statement).await;
         }

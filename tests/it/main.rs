@@ -10,6 +10,7 @@
 )]
 
 mod answers;
+mod approvals;
 mod busy;
 mod cancel;
 mod drain;

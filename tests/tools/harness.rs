@@ -43,6 +43,7 @@ pub(crate) fn server(name: &str, command: &str, args: &[&str]) -> ServerConfig {
         max_media_bytes: 10 * 1024 * 1024,
         allow: Vec::new(),
         deny: Vec::new(),
+        approval: Vec::new(),
         on_interrupt: OnInterrupt::Tell,
     }
 }

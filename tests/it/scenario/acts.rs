@@ -1,6 +1,6 @@
 //! What a test does to jobs beside publishing them, and how it sees what became of that.
 
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -130,6 +130,19 @@ impl Scenario {
 
     /// Runs a command of the program with this installation's settings; what it prints.
     pub(crate) async fn command(&self, arguments: &[&str]) -> String {
+        let (ended, said) = self.command_ends(arguments).await;
+        assert!(ended.success(), "{arguments:?}: {said}");
+        said
+    }
+
+    /// Runs a command that fails; what it complains of.
+    pub(crate) async fn failing_command(&self, arguments: &[&str]) -> String {
+        let (ended, said) = self.command_ends(arguments).await;
+        assert_eq!(ended.code(), Some(1), "{arguments:?}: {said}");
+        said
+    }
+
+    async fn command_ends(&self, arguments: &[&str]) -> (ExitStatus, String) {
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_chat-worker"));
         command.args(arguments).env_clear();
         command.envs(self.setup.settings(&self.database, &self.model));
@@ -139,8 +152,7 @@ impl Scenario {
             .await
             .unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let (out, err) = (text(&ended.stdout), text(&ended.stderr));
-        assert!(ended.status.success(), "{arguments:?}: {out}{err}");
-        out
+        let said = text(&ended.stdout) + &text(&ended.stderr);
+        (ended.status, said)
     }
 }
