@@ -88,9 +88,9 @@ pub(crate) fn env() -> Result<(), Failure> {
     Ok(())
 }
 
-/// rabbitmqctl against the kept node.
+/// rabbitmqctl against the kept node, also one that answers nobody else: after `stop_app` comes `start_app`.
 pub(crate) fn ctl(options: &Options) -> Result<(), Failure> {
-    let mut command = up_now()?.control()?;
+    let mut command = kept_where(State::has_node)?.control()?;
     let guard = Guard::start()?;
     let ended = process::foreground(command.args(&options.rest), &guard, |_| {});
     guard.dismiss();
@@ -103,9 +103,13 @@ pub(crate) fn ctl(options: &Options) -> Result<(), Failure> {
 }
 
 fn up_now() -> Result<State, Failure> {
+    kept_where(State::answers)
+}
+
+fn kept_where(is_up: impl FnOnce(&State) -> bool) -> Result<State, Failure> {
     let user = user::for_postgres()?;
     let base = paths::services(user.as_ref())?;
-    let state = State::read(&base).filter(State::answers);
+    let state = State::read(&base).filter(is_up);
     state.ok_or_else(|| Failure::Failed("nothing is up; start it with: cargo xtask up".to_owned()))
 }
 

@@ -123,6 +123,12 @@ impl State {
                 .is_none_or(|url| external::rabbitmq(url).is_ok())
     }
 
+    /// Whether there is a RabbitMQ node, be it one whose broker is stopped.
+    pub(crate) fn has_node(&self) -> bool {
+        let is_ours = self.project.is_some() || self.pid("rabbitmq").is_some();
+        self.amqp_url.is_some() && is_ours
+    }
+
     /// The number of a program of that name, if it still runs.
     pub(crate) fn pid(&self, name: &str) -> Option<u32> {
         self.processes
@@ -266,6 +272,24 @@ mod tests {
             }],
         };
         assert_eq!(State::parse(&state.format()), state);
+    }
+
+    #[test]
+    fn a_node_whose_broker_is_stopped_is_still_one_until_its_process_is_gone() {
+        let own = std::process::id();
+        let of = |started: String| State {
+            amqp_url: Some("amqp://127.0.0.1:1".to_owned()),
+            processes: vec![Process {
+                name: "rabbitmq".to_owned(),
+                pid: own,
+                started,
+            }],
+            ..State::default()
+        };
+        let state = of(start_time(own).expect("we live"));
+        assert!(state.has_node() && !state.answers());
+        assert!(!of("1".to_owned()).has_node());
+        assert!(!State::default().has_node());
     }
 
     #[test]
