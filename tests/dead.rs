@@ -1,4 +1,4 @@
-//! `dead` and `cancel` through the built program, against a real `PostgreSQL` and `RabbitMQ`.
+//! `dead`, `prune` and `cancel` through the built program, against a real `PostgreSQL` and `RabbitMQ`.
 
 #![expect(
     clippy::unwrap_used,
@@ -573,6 +573,52 @@ async fn dead_letters_are_dropped_by_id_by_age_and_all() {
         ground.sql("UPDATE chat.dead_letters SET replayed_at = now() WHERE error_message = 'number 2100'").await;
         assert_eq!(drop(&["--all"]).await.good(), "47 dead letters dropped\n");
         assert_eq!(drop(&["--all"]).await.good(), "0 dead letters dropped\n");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_old_is_deleted_in_batches_and_counted() {
+    Ground::run(async |ground| {
+        let jobs = r"
+            INSERT INTO chat.conversations (id, user_id)
+            SELECT ('00000000-0000-0000-0000-' || lpad(n::text, 12, '0'))::uuid, 'u' FROM generate_series(1, 501) AS n;
+            INSERT INTO chat.jobs (id, conversation_id, user_id, status, request, finished_at)
+            SELECT id, id, 'u', 'completed', '{}', now() - interval '91 days' FROM chat.conversations;
+            UPDATE chat.jobs SET finished_at = now() - interval '89 days' WHERE id = '00000000-0000-0000-0000-000000000007';
+        ";
+        ground.sql(jobs).await;
+        ground.bury_many(100 * 24).await;
+        let prune = async |args: &[&str]| ground.chat_worker(&[&["prune"], args].concat()).await;
+        let said = prune(&["--older-than", "90d"]).await.good();
+        let expected = "deleted 500 jobs, 500 conversations, 241 dead letters, 0 workers, 0 kept cancels\n";
+        assert_eq!(said, expected);
+        let left = ground.number("SELECT count(*) FROM chat.jobs WHERE id::text LIKE '%7'").await;
+        assert_eq!(left, 1);
+        let said = prune(&["--older-than", "90d"]).await.good();
+        assert!(said.starts_with("deleted 0 jobs, 0 conversations, 0 dead letters"), "{said}");
+        for wrong in [&[][..], &["--older-than", "90"]] {
+            assert_eq!(prune(wrong).await.code, 2);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn to_prune_leaves_what_somebody_has_locked_and_says_so() {
+    Ground::run(async |ground| {
+        ground.sql(JOBS).await;
+        ground.sql("UPDATE chat.jobs SET finished_at = now() - interval '1 h' WHERE finished_at IS NOT NULL").await;
+        let mut somebody = ground.pool.begin().await.unwrap();
+        let lock = "SELECT FROM chat.conversations FOR KEY SHARE";
+        sqlx::query(lock).fetch_all(&mut *somebody).await.unwrap();
+        let args = ["prune", "--older-than", "1m"];
+        let ran = ground.chat_worker(&args).await;
+        assert!(ran.err.contains("1 job is in use"), "{}", ran.err);
+        assert!(ran.good().starts_with("deleted 0 jobs, "));
+        somebody.rollback().await.unwrap();
+        let said = ground.chat_worker(&args).await.good();
+        assert!(said.starts_with("deleted 1 job, 0 conversations, "), "{said}");
     })
     .await;
 }

@@ -31,6 +31,8 @@ use ground::{Ground, completed, job_of};
 
 #[path = "store/ground.rs"]
 mod ground;
+#[path = "store/prune.rs"]
+mod prune;
 
 impl Ground {
     /// A job that `worker` runs.

@@ -11,6 +11,7 @@ mod guard;
 mod migrate;
 mod output;
 mod progress;
+mod prune;
 mod rule;
 mod run;
 mod schema;
@@ -78,6 +79,12 @@ enum Command {
     /// `chat.dead_letters` is the record; the queue `chat.jobs.dead` holds copies, which these
     /// commands neither read nor remove.
     Dead(Box<dead::DeadArgs>),
+    /// Delete what is old: ended jobs with all their rows, conversations, dead letters, workers
+    ///
+    /// Deletes jobs that ended so long ago, and conversations of which nothing is left then. Jobs that
+    /// have not ended, or whose result is not out, are kept. What is deleted is forgotten: a repeat of
+    /// such a job runs again, later turns do not see it, usage and statistics do not count it.
+    Prune(prune::PruneArgs),
     /// Print the JSON Schema of a message
     Schema(schema::SchemaArgs),
 }
@@ -110,6 +117,7 @@ impl Command {
             Self::Approve(args) => rule::run(&args, true).await,
             Self::Deny(args) => rule::run(&args, false).await,
             Self::Dead(args) => dead::run(&args).await,
+            Self::Prune(args) => prune::run(&args).await,
             Self::Schema(args) => schema::run(&args),
         }
     }

@@ -1,4 +1,5 @@
 use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
 
 use super::claim_locked::Claim;
 use super::claim_rules::TakeOver;
@@ -145,20 +146,16 @@ impl Store {
             return Ok(Claimed::Run(Box::new(claimed)));
         }
         let mut tx = self.begin().await?;
-        sqlx::query!(
-            "INSERT INTO chat.conversations (id, user_id) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING",
-            job.conversation_id.0,
-            job.user_id
-        )
-        .execute(&mut *tx)
-        .await?;
+        let owner = lock_or_make_conversation(&mut tx, job).await?;
         let claim = Claim {
             job_id: job.id,
             conversation_id: job.conversation_id,
+            owner,
             delivery: Some(job),
             claimant,
         };
-        let claimed = claim.decide_and_do(&mut tx).await?;
+        let found = claim.find(&mut tx).await?;
+        let claimed = claim.decide_and_do(&mut tx, found).await?;
         match &claimed {
             // The delivery leaves no trace: no conversation without a job either.
             Claimed::Conflict | Claimed::Forbidden | Claimed::Busy => tx.rollback().await?,
@@ -182,8 +179,11 @@ impl Store {
         claimant: Claimant<'_>,
     ) -> Result<Option<Claimed>, StoreError> {
         let mut tx = self.begin().await?;
-        let conversation = sqlx::query_scalar!(
-            "SELECT conversation_id FROM chat.jobs WHERE id = $1",
+        let conversation = sqlx::query!(
+            r#"
+            SELECT id, user_id FROM chat.conversations
+            WHERE id = (SELECT conversation_id FROM chat.jobs WHERE id = $1) FOR NO KEY UPDATE
+            "#,
             job_id.0
         )
         .fetch_optional(&mut *tx)
@@ -193,11 +193,17 @@ impl Store {
         };
         let claim = Claim {
             job_id,
-            conversation_id: ConversationId(conversation),
+            conversation_id: ConversationId(conversation.id),
+            owner: conversation.user_id,
             delivery: None,
             claimant,
         };
-        let claimed = claim.decide_and_do(&mut tx).await?;
+        let found = claim.find(&mut tx).await?;
+        // It may have been pruned while we waited for the lock.
+        if found.facts.job.is_none() {
+            return Ok(None);
+        }
+        let claimed = claim.decide_and_do(&mut tx, found).await?;
         commit(tx, Act::Claim).await?;
         Ok(Some(self.with_log(claimed).await?))
     }
@@ -288,5 +294,31 @@ impl Store {
             entries: Vec::new(),
             history: Vec::new(),
         }))
+    }
+}
+
+/// Locks the job's conversation, which is made if it is not there; whose it is.
+async fn lock_or_make_conversation(
+    tx: &mut PgConnection,
+    job: &NewJob<'_>,
+) -> Result<String, StoreError> {
+    loop {
+        let owner = sqlx::query_scalar!(
+            "SELECT user_id FROM chat.conversations WHERE id = $1 FOR NO KEY UPDATE",
+            job.conversation_id.0
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        if let Some(owner) = owner {
+            return Ok(owner);
+        }
+        // Once, unless somebody else makes it at the same moment, or prunes it before it is locked.
+        sqlx::query!(
+            "INSERT INTO chat.conversations (id, user_id) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING",
+            job.conversation_id.0,
+            job.user_id
+        )
+        .execute(&mut *tx)
+        .await?;
     }
 }

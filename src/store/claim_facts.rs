@@ -28,14 +28,8 @@ struct Stored {
 }
 
 impl Claim<'_> {
-    /// Locks the conversation, then the job, and reads what there is.
+    /// Locks the job, and reads what there is.
     pub(super) async fn find(&self, tx: &mut PgConnection) -> Result<Found, StoreError> {
-        let owner = sqlx::query_scalar!(
-            "SELECT user_id FROM chat.conversations WHERE id = $1 FOR NO KEY UPDATE",
-            self.conversation_id.0
-        )
-        .fetch_one(&mut *tx)
-        .await?;
         let stored = self.find_job(tx).await?;
         let around = sqlx::query!(
             r#"
@@ -55,7 +49,7 @@ impl Claim<'_> {
             self.job_id.0,
             stored.as_ref().and_then(|job| job.turn),
             self.delivery.and_then(|job| job.not_before),
-            owner
+            self.owner
         )
         .fetch_one(&mut *tx)
         .await?;
@@ -66,7 +60,7 @@ impl Claim<'_> {
             (None, None) => OnBusy::Enqueue,
         };
         let facts = Facts {
-            foreign_conversation: self.delivery.is_some_and(|new| new.user_id != owner),
+            foreign_conversation: self.delivery.is_some_and(|new| new.user_id != self.owner),
             job: stored.as_ref().map(|job| job.facts),
             earlier_turn_unfinished: around.unfinished,
             on_busy,

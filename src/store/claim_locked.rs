@@ -10,10 +10,12 @@ use super::outbox::StoredResult;
 use super::record::Run;
 use crate::ids::{ConversationId, JobId};
 
-/// A claim under way, in its transaction.
+/// A claim under way, in its transaction, which holds the lock of the conversation.
 pub(super) struct Claim<'a> {
     pub(super) job_id: JobId,
     pub(super) conversation_id: ConversationId,
+    /// Whose conversation it is.
+    pub(super) owner: String,
     pub(super) delivery: Option<&'a NewJob<'a>>,
     pub(super) claimant: Claimant<'a>,
 }
@@ -28,9 +30,12 @@ enum Place {
 }
 
 impl Claim<'_> {
-    /// Reads what there is under locks, decides, and writes what follows.
-    pub(super) async fn decide_and_do(&self, tx: &mut PgConnection) -> Result<Claimed, StoreError> {
-        let found = self.find(tx).await?;
+    /// Decides, and writes what follows.
+    pub(super) async fn decide_and_do(
+        &self,
+        tx: &mut PgConnection,
+        found: Found,
+    ) -> Result<Claimed, StoreError> {
         match decide(&found.facts) {
             Decision::Conflict => Ok(Claimed::Conflict),
             Decision::Forbidden => Ok(Claimed::Forbidden),
