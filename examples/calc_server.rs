@@ -38,10 +38,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// The tools that were learnt since the start, by name.
+/// What was learnt since the start.
 #[derive(Default)]
 struct Calc {
+    /// Tools, by name.
     learnt: Mutex<Vec<String>>,
+    /// Texts, whoever's they are.
+    remembered: Mutex<Vec<String>>,
 }
 
 impl ServerHandler for Calc {
@@ -100,6 +103,14 @@ impl ServerHandler for Calc {
             "pid" => said(std::process::id()),
             "env" => said(names_of_variables()),
             "orphan" => orphan(),
+            "remember" => {
+                let mut texts = self
+                    .remembered
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                texts.push(text(&arguments, "text"));
+                said(texts.join(" "))
+            }
             "learn" => {
                 let name = text(&arguments, "name");
                 self.learnt
@@ -158,6 +169,11 @@ fn tools() -> Vec<Tool> {
             "orphan",
             "Starts a process that holds the server's pipes, and ends",
             &json!({}),
+        ),
+        tool(
+            "remember",
+            "Remembers a text, and says all that it was told since its start",
+            &json!({"text": {"type": "string"}}),
         ),
         tool(
             "learn",

@@ -71,7 +71,7 @@
 //! These absences are kept, and tests or lints hold them:
 //!
 //! - Nothing but [`broker`] names lapin, nothing but [`store`] sqlx, nothing but [`model`]
-//!   `async_openai`, nothing but [`tools`] rmcp and deadpool, nothing but these two reqwest.
+//!   `async_openai`, nothing but [`tools`] rmcp, nothing but these two reqwest.
 //! - [`conversation`] has no IO, no async, no clock and no logging. It is never stored itself.
 //! - Nothing but [`config`] reads the environment; nothing but [`clock::SystemClock`] reads the wall
 //!   clock.

@@ -164,7 +164,6 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("reqwest", &["model", "tools"]),
     ("tower", &["model"]),
     ("rmcp", &["tools"]),
-    ("deadpool", &["tools"]),
     ("jsonschema", &["tools", "wire"]),
     ("anyhow", &["app", "cli", "main"]),
     ("axum", &["worker"]),

@@ -10,7 +10,7 @@ use super::guard::guarded;
 use super::output::{self, Screen};
 use super::text::one_line;
 use super::{checked, init_quiet_logs, told_to_stop};
-use crate::config::{ToolsConfig, ToolsSettings, environment};
+use crate::config::{Isolation, ToolsConfig, ToolsSettings, environment};
 use crate::tools::{Offer, RetryClass, Selection, ServerHealth, ServerState, Toolbox};
 
 /// The arguments of `tools`.
@@ -49,6 +49,9 @@ pub(super) async fn run(args: &ToolsArgs) -> anyhow::Result<ExitCode> {
     if health.is_empty() {
         output::say("no tool servers are configured (MCP_SERVER_PATH, MCP_CONFIG)");
     }
+    if let Some(warning) = shared_by_users(&config) {
+        output::say(&warning);
+    }
     let mut code = ExitCode::SUCCESS;
     for server in &health {
         if let Some(reason) = reason(server) {
@@ -57,6 +60,25 @@ pub(super) async fn run(args: &ToolsArgs) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(code)
+}
+
+/// Which servers serve all users with the same processes, if some do.
+fn shared_by_users(config: &ToolsConfig) -> Option<String> {
+    let shared = config.servers.iter().filter_map(|server| {
+        let isolation = match server.pool.isolation {
+            Isolation::Call => "call",
+            Isolation::Shared => "shared",
+            Isolation::Job | Isolation::User => return None,
+        };
+        Some(format!("{} ({isolation})", server.name))
+    });
+    let shared: Vec<_> = shared.collect();
+    (!shared.is_empty()).then(|| {
+        format!(
+            "note: the same processes serve all users here: {}. What such a server remembers between calls, one user's call can show another's; if it does remember, give it \"pool\": {{\"isolation\": \"job\"}} or \"user\"",
+            shared.join(", ")
+        )
+    })
 }
 
 /// Why the tools of a server cannot be used, if they cannot.

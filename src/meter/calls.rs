@@ -5,7 +5,7 @@ use metrics::{Histogram, counter, histogram};
 
 use super::figure::{
     COMMIT_FAILURES, COMMIT_SECONDS, EVENTS, MODEL_CALL_SECONDS, MODEL_PACED, MODEL_RETRIES,
-    PUBLISH_SECONDS, TOKENS, TOOL_CALL_SECONDS, UNKNOWN_TOOLS,
+    PUBLISH_SECONDS, TOKENS, TOOL_CALL_SECONDS, TOOL_WAIT_SECONDS, UNKNOWN_TOOLS,
 };
 
 pub(super) fn begin() {
@@ -99,7 +99,17 @@ impl ServerMeter {
         for outcome in ["succeeded", "failed"] {
             let _shown = meter.calls(outcome);
         }
+        let _shown = meter.waits();
         meter
+    }
+
+    /// A call waited so long for a process, a start included.
+    pub fn waited(&self, took: Duration) {
+        self.waits().record(took);
+    }
+
+    fn waits(&self) -> Histogram {
+        histogram!(TOOL_WAIT_SECONDS, "server" => Arc::clone(&self.0))
     }
 
     /// A call ended so.

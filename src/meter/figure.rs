@@ -95,6 +95,8 @@ figures! {
         "Tokens that the model server counted, by kind: cached ones are part of input, reasoning ones of output.";
     TOOL_CALL_SECONDS: Histogram "chat_tool_call_seconds"
         "Tool calls, by server and outcome; refused ones were not made.";
+    TOOL_WAIT_SECONDS: Histogram "chat_tool_wait_seconds"
+        "How long tool calls waited for a process, its start included, by server.";
     UNKNOWN_TOOLS: Counter "chat_unknown_tool_calls_total"
         "Calls of tools that do not exist; they were not made.";
 }

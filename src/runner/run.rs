@@ -106,6 +106,8 @@ impl Runner {
     /// # Errors
     /// The database refuses for good; the job stays with this worker.
     pub async fn run(&self, mut job: JobInHand) -> Result<Ran, StoreError> {
+        // Dropped however the run ends: done, parked, given back or called off.
+        let _session = self.tools.begin(job.claimed.run.job_id);
         let entries = std::mem::take(&mut job.claimed.entries);
         let history = std::mem::take(&mut job.claimed.history);
         let limits = Limits::of(&job.job, &self.jobs);

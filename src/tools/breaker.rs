@@ -6,7 +6,8 @@ use super::error::StartError;
 
 /// Failures in a row after which nobody waits for a start any more.
 const OPENS_AT: u32 = 3;
-const LONGEST: Duration = Duration::from_secs(30);
+/// A server that has come back is found within this time, and that of its start.
+const LONGEST: Duration = Duration::from_secs(15);
 
 /// The failed starts in a row and what follows from them.
 #[derive(Debug, Default)]
@@ -21,29 +22,29 @@ pub(super) struct Breaker {
 pub(super) enum Turn {
     /// Start it.
     Go,
+    /// Start it as the only one: it may fail.
+    Try,
     /// Ask again after this time.
     Wait(Duration),
-    /// Give up at once.
-    Refuse(StartError),
+    /// Calls are not to wait for it; who keeps the server tries again after this time.
+    Rest(Duration, StartError),
 }
 
 impl Breaker {
-    /// Whether a process may be started. A try out of the open state holds everybody else off for
-    /// `trial`.
-    pub(super) fn ask(&mut self, now: Instant, trial: Duration) -> Turn {
+    /// Whether a process may be started.
+    pub(super) fn ask(&self, now: Instant) -> Turn {
         let left = self.left(now);
-        let open = self.failures >= OPENS_AT;
-        if left.is_zero() {
-            if open {
-                self.until = Some(now + trial);
-            }
+        if self.failures == 0 {
             Turn::Go
-        } else if open {
-            Turn::Refuse(StartError::Resting {
+        } else if self.is_open() {
+            let error = StartError::Resting {
                 failures: self.failures,
                 left: left.as_secs().max(1),
                 last: self.last.clone(),
-            })
+            };
+            Turn::Rest(left, error)
+        } else if left.is_zero() {
+            Turn::Try
         } else {
             Turn::Wait(left)
         }
@@ -62,9 +63,9 @@ impl Breaker {
         *self = Self::default();
     }
 
-    /// Whether the last start failed.
-    pub(super) fn is_failing(&self) -> bool {
-        self.failures > 0
+    /// Whether nobody waits for a start any more.
+    pub(super) fn is_open(&self) -> bool {
+        self.failures >= OPENS_AT
     }
 
     /// How long until the next try.
@@ -74,7 +75,7 @@ impl Breaker {
     }
 }
 
-/// 0, 1, 2, 4 … 30 s.
+/// 0, 1, 2, 4 … 15 s.
 pub(super) fn backoff(failures: u32) -> Duration {
     match failures.checked_sub(2) {
         None => Duration::ZERO,
@@ -88,39 +89,35 @@ pub(super) fn backoff(failures: u32) -> Duration {
 mod tests {
     use super::*;
 
-    const TRIAL: Duration = Duration::from_secs(10);
-
     #[test]
-    fn the_backoff_doubles_to_half_a_minute() {
+    fn the_backoff_doubles_to_a_quarter_of_a_minute() {
         let seconds: Vec<_> = (0..9).map(|failures| backoff(failures).as_secs()).collect();
-        assert_eq!(seconds, [0, 0, 1, 2, 4, 8, 16, 30, 30]);
+        assert_eq!(seconds, [0, 0, 1, 2, 4, 8, 15, 15, 15]);
         assert_eq!(backoff(u32::MAX), LONGEST);
     }
 
     #[test]
-    fn after_three_failures_everybody_is_refused_but_one_try_after_the_backoff() {
+    fn after_three_failures_nobody_waits_and_one_success_forgets_them() {
         let start = Instant::now();
         let mut breaker = Breaker::default();
-        assert_eq!(breaker.ask(start, TRIAL), Turn::Go);
+        assert_eq!(breaker.ask(start), Turn::Go);
         breaker.failed(start, "no such file", 1.0);
-        assert_eq!(breaker.ask(start, TRIAL), Turn::Go);
+        assert_eq!(breaker.ask(start), Turn::Try);
         breaker.failed(start, "no such file", 1.0);
-        assert_eq!(
-            breaker.ask(start, TRIAL),
-            Turn::Wait(Duration::from_secs(1))
-        );
+        assert_eq!(breaker.ask(start), Turn::Wait(Duration::from_secs(1)));
         breaker.failed(start, "no such file", 1.0);
-        let Turn::Refuse(error) = breaker.ask(start, TRIAL) else {
-            panic!("the breaker did not open");
+        let rests = |now| {
+            let Turn::Rest(left, error) = breaker.ask(now) else {
+                panic!("the breaker did not open");
+            };
+            (left, error.to_string())
         };
-        assert!(error.to_string().contains("no such file"), "{error}");
-        let later = start + Duration::from_secs(3);
-        assert_eq!(breaker.ask(later, TRIAL), Turn::Go);
-        assert!(
-            matches!(breaker.ask(later, TRIAL), Turn::Refuse(_)),
-            "two tries at once"
-        );
+        let (left, error) = rests(start);
+        assert_eq!(left, Duration::from_secs(2));
+        assert!(error.contains("no such file"), "{error}");
+        // Calls are still refused when it is time for the next try: they are not to wait for it.
+        assert_eq!(rests(start + left).0, Duration::ZERO);
         breaker.succeeded();
-        assert_eq!(breaker.ask(later, TRIAL), Turn::Go);
+        assert_eq!(breaker.ask(start), Turn::Go);
     }
 }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::catalogue::RetryClass;
 use super::content::{self, Caps};
 use super::error::StartError;
-use super::pool::{Lease, LeaseError};
+use super::pool::{Key, Lease, LeaseError};
 use super::progress::ToolProgress;
 use super::server::Server;
 use super::session::{Answer, CallError, Request};
@@ -29,6 +29,8 @@ pub(super) struct Call {
     pub(super) retry: RetryClass,
     pub(super) deadline: Deadline,
     pub(super) listener: Option<mpsc::Sender<ToolProgress>>,
+    /// For whom the process is.
+    pub(super) key: Key,
 }
 
 impl Call {
@@ -85,11 +87,15 @@ impl Call {
         cancelled: &CancellationToken,
         begun: Instant,
     ) -> Result<ToolOutcome, Trouble> {
+        let asked = Instant::now();
         let lease = self.lease(cancelled).await?;
+        let waited = asked.elapsed();
+        self.server.core().meter().waited(waited);
         let config = self.server.core().config();
         let patience = Patience {
             idle: config.timeout,
             total: config.max_timeout.saturating_sub(begun.elapsed()),
+            waited,
         };
         let request = Request {
             tool: self.tool.clone(),
@@ -103,7 +109,7 @@ impl Call {
         crash::after(Act::Tool);
         if answer.as_ref().is_err_and(leaves_doubt) {
             // Its tool may still be running: nobody else is to meet it.
-            lease.give_up();
+            lease.retire();
         }
         Ok(match answer.map_err(Trouble::Call)? {
             Answer::Result(result) => content::read_result(&result, caps(config)),
@@ -113,11 +119,14 @@ impl Call {
         })
     }
 
-    /// A process, within the call's deadline.
+    /// A process, within the call's time.
     async fn lease(&self, cancelled: &CancellationToken) -> Result<Lease, Trouble> {
-        let left = self.deadline.left();
+        let left = self
+            .deadline
+            .left()
+            .min(self.server.core().config().timeout);
         let lease = tokio::select! {
-            lease = tokio::time::timeout(left, Box::pin(self.server.lease())) => lease,
+            lease = tokio::time::timeout(left, Box::pin(self.server.lease(&self.key))) => lease,
             () = cancelled.cancelled() => return Err(Trouble::Call(CallError::Settled)),
         };
         match lease.map_err(|_elapsed| Trouble::Busy)? {

@@ -165,6 +165,13 @@ impl Nursery {
         self.tasks.spawn(self.children.track_future(watch));
     }
 
+    /// Runs `task` until everything is to end.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks
+            .spawn(async move { stop.run_until_cancelled(task).await });
+    }
+
     /// Ends every process and waits for their ends; a process that survives even SIGKILL is left.
     pub(super) async fn shutdown(&self) {
         self.stop.cancel();

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{MutexGuard, Notify, watch};
 
 use super::breaker::{Breaker, Turn};
 use super::child::{Nursery, Vitals};
@@ -119,8 +119,8 @@ impl Core {
     }
 
     /// Starts a process when the breaker lets it, and keeps the books about it.
-    pub(super) async fn start_process(&self) -> Result<Process, StartError> {
-        let _turn = self.turn().await?;
+    pub(super) async fn start_process(&self, who: Who) -> Result<Process, StartError> {
+        let _turn = self.turn(who).await?;
         match Box::pin(self.start_in_some_era()).await {
             Ok((process, tools)) => {
                 self.lock_breaker().succeeded();
@@ -134,23 +134,47 @@ impl Core {
         }
     }
 
-    /// Waits for the turn to start a process. As long as starts fail they are made one by one.
-    async fn turn(&self) -> Result<Option<tokio::sync::MutexGuard<'_, ()>>, StartError> {
+    /// Waits for the turn to start a process. As long as starts fail they are made one by one, and
+    /// in the end by the keeper alone.
+    async fn turn(&self, who: Who) -> Result<Option<MutexGuard<'_, ()>>, StartError> {
         let mut turn = None;
         loop {
-            let failing = self.lock_breaker().is_failing();
-            if failing && turn.is_none() {
-                turn = Some(self.trying.lock().await);
-                continue;
+            let told = self.lock_breaker().ask(Instant::now());
+            match (told, who) {
+                (Turn::Go, _) => return Ok(turn),
+                (Turn::Rest(_, error), Who::Caller) => return Err(error),
+                (Turn::Wait(left), _) => tokio::time::sleep(left).await,
+                (Turn::Rest(left, _), Who::Keeper) if !left.is_zero() => {
+                    tokio::time::sleep(left).await;
+                }
+                (Turn::Try, _) | (Turn::Rest(..), Who::Keeper) => match turn {
+                    Some(_) => return Ok(turn),
+                    None => turn = Some(self.trying.lock().await),
+                },
             }
-            let told = self
-                .lock_breaker()
-                .ask(Instant::now(), self.config.start_timeout);
-            match told {
-                Turn::Go => return Ok(turn),
-                Turn::Wait(left) => tokio::time::sleep(left).await,
-                Turn::Refuse(error) => return Err(error),
-            }
+        }
+    }
+
+    /// Whether a process can be called once more.
+    pub(super) fn is_fit(&self, process: &Process) -> bool {
+        process.is_usable() && !process.is_worn(&self.config.pool)
+    }
+
+    /// Whether there is no process that can be called.
+    pub(super) fn has_none(&self) -> bool {
+        self.vitals.ready.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether calls do not wait for starts: too many have failed.
+    pub(super) fn is_resting(&self) -> bool {
+        self.lock_breaker().is_open()
+    }
+
+    /// What a call is told at once that finds nothing to wait for but a start.
+    pub(super) fn refusal(&self) -> Option<StartError> {
+        match self.lock_breaker().ask(Instant::now()) {
+            Turn::Rest(_, error) => Some(error),
+            Turn::Go | Turn::Try | Turn::Wait(_) => None,
         }
     }
 
@@ -189,7 +213,9 @@ impl Core {
         );
         self.lock_breaker()
             .failed(Instant::now(), &reason, fastrand::f64());
-        if self.vitals.ready.load(Ordering::Relaxed) == 0 {
+        // Only the keeper tries again when calls do not wait any more.
+        self.vitals.lost.notify_one();
+        if self.has_none() {
             let down = ServerState::Down { reason, last_words };
             self.state.send_replace(down);
             self.version.fetch_add(1, Ordering::Release);
@@ -227,6 +253,15 @@ impl Core {
     fn lock_breaker(&self) -> std::sync::MutexGuard<'_, Breaker> {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Who wants a process.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Who {
+    /// A call, which is told at once when starts have failed too often.
+    Caller,
+    /// The one who keeps the server ready and has time.
+    Keeper,
 }
 
 /// When a list of tools was read.

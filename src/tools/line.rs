@@ -75,7 +75,7 @@ impl LineSession {
             return Err(CallError::NotSent);
         }
         // There is no progress in this dialect.
-        let patience = request.patience.idle.min(request.patience.total);
+        let patience = request.patience.first();
         let asked = json!({"type": "call_tool", "name": request.tool, "args": request.arguments});
         let answer = tokio::time::timeout(patience, async {
             talk.write(&asked).await.ok()?;

@@ -191,7 +191,7 @@ impl McpSession {
         let params = CallToolRequestParams::new(request.tool).with_arguments(request.arguments);
         let call = ClientRequest::CallToolRequest(CallToolRequest::new(params));
         let sent = self.service.peer().send_cancellable_request(call, options);
-        let handle = tokio::time::timeout(patience.idle, sent)
+        let handle = tokio::time::timeout(patience.first(), sent)
             .await
             .map_err(|_elapsed| CallError::TimedOut(patience.idle))?
             .map_err(|_closed| CallError::NotSent)?;

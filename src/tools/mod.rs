@@ -7,7 +7,7 @@
 //! process is killed, a guard ends the servers: this program, [started for that](stand_guard).
 //!
 //! It does not decide which calls are made, nor does it store anything. It may import the leaves
-//! and `config`; nothing else in the crate names `rmcp` or `deadpool`.
+//! and `config`; nothing else in the crate names `rmcp`.
 //!
 //! [offers]: Toolbox::offer
 //! [makes the calls]: Toolbox::call
@@ -22,11 +22,14 @@ mod child;
 mod content;
 mod core;
 mod cut;
+mod each;
 mod error;
 mod ground;
 mod guard;
 mod http;
 mod invocation;
+mod jobs;
+mod kept;
 mod line;
 mod listing;
 mod mcp;
@@ -36,6 +39,7 @@ mod pool;
 mod process;
 mod progress;
 mod schema;
+mod seat;
 mod server;
 mod session;
 mod stderr;
@@ -51,4 +55,4 @@ pub use error::ToolsError;
 pub use guard::GUARD_COMMAND;
 pub use invocation::{CallMeta, Invocation, Listener};
 pub use progress::ToolProgress;
-pub use toolbox::{ServerHealth, Toolbox};
+pub use toolbox::{ServerHealth, Session, Toolbox};

@@ -1,42 +1,61 @@
-//! Who is given which process: each call one of its own, or all calls the same.
+//! Who is given which process: each call one of its own, all calls the same, or all calls of a job or
+//! a user the same.
 
 use std::ops::Deref;
 use std::sync::Arc;
 
-use deadpool::managed::{
-    BuildError, Manager, Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult,
-};
-use tokio::sync::Mutex;
-
-use super::core::Core;
+use super::core::{Core, Who};
+use super::each::{Each, Own};
 use super::error::StartError;
+use super::jobs::Jobs;
+use super::kept::{Hold, Kept};
 use super::process::Process;
+use super::seat::{Seat, start};
 use crate::config::Isolation;
+use crate::ids::{JobId, UserId};
 
 /// The processes of one server.
 #[derive(Clone, Debug)]
 pub(super) enum Processes {
-    /// Up to the pool's size of them, each for one call at a time.
-    Each(Pool<Starter>),
+    /// Each for one call at a time.
+    Each(Each),
     /// One, for all calls at once.
-    One(Shared),
+    One(Arc<Core>, Seat),
+    /// One for each job or each user.
+    Kept(Kept),
 }
 
-/// The one process that all calls share.
-#[derive(Clone, Debug)]
-pub(super) struct Shared {
-    core: Arc<Core>,
-    /// Locked while a process is started, so that there is only ever one start.
-    current: Arc<Mutex<Option<Arc<Process>>>>,
+/// For whom a process is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Key {
+    /// It makes no difference.
+    Anybody,
+    /// A job.
+    Job(JobId),
+    /// A user, in whatever job.
+    User(UserId),
+}
+
+impl Key {
+    /// For whom a call of this job and user wants its process.
+    pub(super) fn new(isolation: Isolation, job: JobId, user: &UserId) -> Self {
+        match isolation {
+            Isolation::Call | Isolation::Shared => Self::Anybody,
+            Isolation::Job => Self::Job(job),
+            Isolation::User => Self::User(user.clone()),
+        }
+    }
 }
 
 /// A process for one call.
 #[derive(Debug)]
 pub(super) enum Lease {
-    /// Nobody else has it; it goes back when this is dropped.
-    Own(Object<Starter>),
-    /// Others may have it, too.
+    /// Nobody else has it.
+    Own(Own),
+    /// Anybody else may have it, too.
     Shared(Arc<Process>),
+    /// Other calls of the same job or user may have it, too.
+    Kept(Hold),
 }
 
 /// Why there is no process.
@@ -50,91 +69,100 @@ pub(super) enum LeaseError {
 
 impl Processes {
     /// No process yet.
-    pub(super) fn new(core: &Arc<Core>) -> Result<Self, BuildError> {
-        let pool = core.config().pool;
-        match pool.isolation {
-            Isolation::Call => Pool::builder(Starter(Arc::clone(core)))
-                .max_size(pool.size)
-                // Few processes stay warm, the others grow old.
-                .queue_mode(QueueMode::Lifo)
-                .build()
-                .map(Self::Each),
-            Isolation::Shared => Ok(Self::One(Shared {
-                core: Arc::clone(core),
-                current: Arc::default(),
-            })),
+    pub(super) fn new(core: &Arc<Core>, jobs: &Arc<Jobs>) -> Self {
+        match core.config().pool.isolation {
+            Isolation::Call => Self::Each(Each::new(core)),
+            Isolation::Shared => Self::One(Arc::clone(core), Seat::default()),
+            Isolation::Job | Isolation::User => Self::Kept(Kept::new(core, jobs)),
         }
     }
 
-    /// A process for one call: one that is free, or a new one while there may be more.
-    pub(super) async fn lease(&self) -> Result<Lease, LeaseError> {
+    /// A process for one call.
+    pub(super) async fn lease(&self, key: &Key) -> Result<Lease, LeaseError> {
         match self {
-            Self::Each(pool) => match pool.get().await {
-                Ok(process) => Ok(Lease::Own(process)),
-                Err(PoolError::Backend(error)) => Err(LeaseError::Start(error)),
-                Err(
-                    PoolError::Closed
-                    | PoolError::Timeout(_)
-                    | PoolError::NoRuntimeSpecified
-                    | PoolError::PostCreateHook(_),
-                ) => Err(LeaseError::Closed),
-            },
-            Self::One(shared) => shared.lease().await.map_err(LeaseError::Start),
-        }
-    }
-
-    /// Lets go of the processes that have ended.
-    pub(super) async fn purge(&self) {
-        match self {
-            Self::Each(pool) => drop(pool.retain(|process, _| process.is_usable())),
-            Self::One(shared) => {
-                shared
-                    .current
-                    .lock()
-                    .await
-                    .take_if(|process| !process.is_usable());
-            }
-        }
-    }
-
-    /// Gives no process out any more.
-    pub(super) fn close(&self) {
-        match self {
-            Self::Each(pool) => pool.close(),
-            // Whoever starts one now finds that it is ended at once.
-            Self::One(shared) => {
-                if let Ok(mut current) = shared.current.try_lock() {
-                    current.take();
+            Self::Each(each) => each.lease().await.map(Lease::Own),
+            Self::One(core, seat) => {
+                let seated = seat.lock().await;
+                match seated.fit(core) {
+                    Some(process) => Ok(Lease::Shared(process)),
+                    None => start(core, seated, ()).await.map(Lease::Shared),
                 }
             }
+            Self::Kept(kept) => kept.lease(key).await.map(Lease::Kept),
         }
     }
-}
 
-impl Shared {
-    async fn lease(&self) -> Result<Lease, StartError> {
-        let mut current = self.current.lock().await;
-        let worn = self.core.config().pool;
-        if let Some(process) = current.as_ref()
-            && process.is_usable()
-            && !process.is_worn(&worn)
-        {
-            return Ok(Lease::Shared(Arc::clone(process)));
-        }
-        // Calls that are still under way keep the old one alive until they are done.
-        current.take();
-        let process = Arc::new(self.core.start_process().await?);
-        *current = Some(Arc::clone(&process));
-        Ok(Lease::Shared(process))
-    }
-}
-
-impl Lease {
-    /// Sees to it that no later call is given this process; it ends when nobody has it any more.
-    pub(super) fn give_up(self) {
+    /// A process that is asked what has nothing to do with anybody, if there is one.
+    pub(super) async fn any(&self) -> Option<Lease> {
         match self {
-            Self::Own(process) => Object::take(process).retire(),
-            Self::Shared(process) => process.retire(),
+            Self::Each(_) | Self::One(..) => self.lease(&Key::Anybody).await.ok(),
+            Self::Kept(kept) => kept.any().map(Lease::Shared),
+        }
+    }
+
+    /// Whether one should be started before it is asked for.
+    pub(super) fn wants(&self) -> bool {
+        match self {
+            Self::Each(each) => each.wants(),
+            // Locked: one is being started.
+            Self::One(core, seat) => seat
+                .try_lock()
+                .is_some_and(|seated| seated.fit(core).is_none()),
+            Self::Kept(kept) => kept.wants(),
+        }
+    }
+
+    /// Starts one before it is asked for.
+    pub(super) async fn stock(&self) -> Result<(), StartError> {
+        match self {
+            Self::Each(each) => each.stock().await,
+            Self::One(core, seat) => {
+                let process = core.start_process(Who::Keeper).await?;
+                let mut seated = seat.lock().await;
+                if seated.fit(core).is_none() {
+                    seated.process = Some(Arc::new(process));
+                }
+                Ok(())
+            }
+            Self::Kept(kept) => kept.stock().await,
+        }
+    }
+
+    /// The job has ended.
+    pub(super) fn end(&self, job: JobId) {
+        match self {
+            Self::Each(_) | Self::One(..) => {}
+            Self::Kept(kept) => kept.end(&Key::Job(job)),
+        }
+    }
+
+    /// Lets go of the processes that cannot be called any more.
+    pub(super) fn purge(&self) {
+        match self {
+            Self::Each(each) => each.purge(),
+            Self::One(core, seat) => {
+                // Locked: one is being started, and the old one is gone already.
+                if let Some(mut seated) = seat.try_lock() {
+                    let unfit = seated.process.take_if(|process| !core.is_fit(process));
+                    drop(seated);
+                    drop(unfit);
+                }
+            }
+            Self::Kept(kept) => kept.purge(),
+        }
+    }
+
+    /// Gives no process out any more, and lets go of those that nobody has.
+    pub(super) fn close(&self) {
+        match self {
+            Self::Each(each) => each.close(),
+            // Whoever starts one now finds that it is ended at once.
+            Self::One(_, seat) => {
+                if let Some(mut seated) = seat.try_lock() {
+                    seated.process = None;
+                }
+            }
+            Self::Kept(kept) => kept.close(),
         }
     }
 }
@@ -144,32 +172,9 @@ impl Deref for Lease {
 
     fn deref(&self) -> &Process {
         match self {
-            Self::Own(process) => process,
+            Self::Own(own) => own.process(),
             Self::Shared(process) => process,
-        }
-    }
-}
-
-/// Makes the processes of one server's pool.
-#[derive(Debug)]
-pub(super) struct Starter(Arc<Core>);
-
-impl Manager for Starter {
-    /// Boxed, so that a lease is cheap to move.
-    type Type = Box<Process>;
-    type Error = StartError;
-
-    async fn create(&self) -> Result<Box<Process>, StartError> {
-        self.0.start_process().await.map(Box::new)
-    }
-
-    async fn recycle(&self, process: &mut Box<Process>, _: &Metrics) -> RecycleResult<StartError> {
-        if !process.is_usable() {
-            Err(RecycleError::message("it ended"))
-        } else if process.is_worn(&self.0.config().pool) {
-            Err(RecycleError::message("it has served its time"))
-        } else {
-            Ok(())
+            Self::Kept(hold) => hold.process(),
         }
     }
 }

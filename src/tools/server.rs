@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use deadpool::managed::BuildError;
-
 use super::breaker::backoff;
 use super::child::Nursery;
 use super::core::{Core, Learnt};
-use super::pool::{Lease, LeaseError, Processes};
+use super::jobs::Jobs;
+use super::pool::{Key, Lease, LeaseError, Processes};
 use super::toolbox::ServerHealth;
 use crate::config::ServerConfig;
+use crate::ids::{JobId, UserId};
 
 /// A tool server.
 #[derive(Clone, Debug)]
@@ -26,19 +26,30 @@ impl Server {
         config: &ServerConfig,
         nursery: &Nursery,
         version: &Arc<AtomicU64>,
-    ) -> Result<Self, BuildError> {
+        jobs: &Arc<Jobs>,
+    ) -> Self {
         let core = Arc::new(Core::new(config, nursery, version));
-        let pool = Processes::new(&core)?;
-        Ok(Self { core, pool })
+        let pool = Processes::new(&core, jobs);
+        Self { core, pool }
     }
 
     pub(super) fn core(&self) -> &Core {
         &self.core
     }
 
+    /// For whom a call of this job and user wants its process.
+    pub(super) fn key(&self, job: JobId, user: &UserId) -> Key {
+        Key::new(self.core.config().pool.isolation, job, user)
+    }
+
     /// A process for one call.
-    pub(super) async fn lease(&self) -> Result<Lease, LeaseError> {
-        self.pool.lease().await
+    pub(super) async fn lease(&self, key: &Key) -> Result<Lease, LeaseError> {
+        self.pool.lease(key).await
+    }
+
+    /// The job has ended.
+    pub(super) fn end(&self, job: JobId) {
+        self.pool.end(job);
     }
 
     pub(super) fn health(&self) -> ServerHealth {
@@ -62,15 +73,20 @@ impl Server {
     pub(super) async fn keep(&self) {
         /// A process that lives shorter than this counts as a failed start.
         const HEALTHY: Duration = Duration::from_secs(10);
+        /// Between tries, however they fail.
+        const PAUSE: Duration = Duration::from_millis(20);
         /// Changes come in bursts.
         const DEBOUNCE: Duration = Duration::from_millis(200);
         let (changed, vitals) = (self.core.changed(), self.core.vitals());
         let mut early_deaths = 0_u32;
         loop {
-            if !self.ensure().await {
-                let left = self.core.rest();
-                tokio::time::sleep(left.max(Duration::from_millis(20))).await;
-                continue;
+            if self.pool.wants() {
+                // Before the pool holds room for it.
+                tokio::time::sleep(self.core.rest()).await;
+                if self.pool.stock().await.is_err() {
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
             }
             let ready_since = Instant::now();
             tokio::select! {
@@ -78,24 +94,19 @@ impl Server {
                     tokio::time::sleep(DEBOUNCE).await;
                     self.refresh().await;
                 }
-                () = vitals.lost.notified() => self.pool.purge().await,
+                () = vitals.lost.notified() => self.pool.purge(),
                 () = vitals.died.notified() => {
                     let healthy = ready_since.elapsed() >= HEALTHY;
                     early_deaths = if healthy { 0 } else { early_deaths.saturating_add(1) };
-                    self.pool.purge().await;
+                    self.pool.purge();
                     tokio::time::sleep(backoff(early_deaths)).await;
                 }
             }
         }
     }
 
-    /// Sees to it that there is a process; false if there is none and none could be started.
-    async fn ensure(&self) -> bool {
-        self.core.vitals().ready.load(Ordering::Relaxed) > 0 || self.lease().await.is_ok()
-    }
-
     async fn refresh(&self) {
-        let Ok(lease) = self.lease().await else {
+        let Some(lease) = self.pool.any().await else {
             return;
         };
         match lease.list(self.core.config().start_timeout).await {
@@ -103,7 +114,7 @@ impl Server {
             Err(error) => {
                 let server = &self.core.config().name;
                 tracing::warn!(tool.server = server, %error, "tools cannot be listed again");
-                lease.give_up();
+                lease.retire();
             }
         }
     }

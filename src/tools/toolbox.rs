@@ -16,9 +16,11 @@ use super::content;
 use super::core::ServerState;
 use super::error::ToolsError;
 use super::invocation::{Invocation, Listener, unknown_tool};
+use super::jobs::Jobs;
 use super::server::Server;
 use crate::chat::{OutcomeStatus, ToolOutcome};
 use crate::config::{ServerConfig, ToolsConfig, Transport};
+use crate::ids::JobId;
 use crate::meter;
 
 /// All tool servers of a worker. A clone is the same toolbox.
@@ -30,6 +32,7 @@ struct Inner {
     servers: Vec<Server>,
     nursery: Nursery,
     tasks: TaskTracker,
+    jobs: Arc<Jobs>,
     version: Arc<AtomicU64>,
     known: Mutex<Option<Known>>,
     /// Ends every process when the last clone is dropped without a shutdown.
@@ -69,13 +72,11 @@ impl Toolbox {
         let stop = CancellationToken::new();
         let nursery = Nursery::new(tasks, stop.clone(), &config.host);
         let version = Arc::new(AtomicU64::new(0));
+        let jobs = Arc::default();
         let mut servers = Vec::new();
         for config in &config.servers {
             warn_of_clear_secrets(config);
-            match Server::new(config, &nursery, &version) {
-                Ok(server) => servers.push(server),
-                Err(error) => tracing::error!(tool.server = config.name, %error, "no pool"),
-            }
+            servers.push(Server::new(config, &nursery, &version, &jobs));
         }
         for server in &servers {
             let (server, stop) = (server.clone(), stop.clone());
@@ -85,6 +86,7 @@ impl Toolbox {
             servers,
             nursery,
             tasks: tasks.clone(),
+            jobs,
             version,
             known: Mutex::default(),
             _stop: stop.drop_guard(),
@@ -122,6 +124,17 @@ impl Toolbox {
             }
         }
         Ok(offer)
+    }
+
+    /// A run of a job begins. It has ended when what this returns is dropped, and so do the
+    /// processes that served it alone; calls that it left behind have a second to settle.
+    #[must_use]
+    pub fn begin(&self, job: JobId) -> Session {
+        self.0.jobs.begin(job);
+        Session {
+            toolbox: self.clone(),
+            job,
+        }
     }
 
     /// Makes one call.
@@ -162,6 +175,7 @@ impl Toolbox {
             retry: route.retry(),
             deadline: invocation.deadline,
             listener: invocation.listener.is_some().then_some(listener),
+            key: server.key(invocation.meta.job_id, invocation.meta.user_id),
         };
         // A task of its own, since a call that nobody waits for has to be cancelled in good order.
         let cancelled = CancellationToken::new();
@@ -253,6 +267,23 @@ fn warn_of_clear_secrets(config: &ServerConfig) {
             url = http.shown,
             "secrets go to this tool server unencrypted; give it an https address"
         );
+    }
+}
+
+/// A run of a job, for servers whose processes serve one job each.
+#[derive(Debug)]
+pub struct Session {
+    toolbox: Toolbox,
+    job: JobId,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if self.toolbox.0.jobs.end(self.job) {
+            for server in &self.toolbox.0.servers {
+                server.end(self.job);
+            }
+        }
     }
 }
 

@@ -19,6 +19,8 @@ pub(super) struct Patience {
     pub(super) idle: Duration,
     /// All in all.
     pub(super) total: Duration,
+    /// What has passed of the first silence before the call was made.
+    pub(super) waited: Duration,
 }
 
 /// What came of waiting.
@@ -42,7 +44,13 @@ impl Patience {
         Self {
             idle: self.idle.min(left),
             total: self.total.min(left),
+            ..self
         }
+    }
+
+    /// How long the first silence may be.
+    pub(super) fn first(self) -> Duration {
+        self.idle.saturating_sub(self.waited).min(self.total)
     }
 
     /// Waits for `answer` and passes on to `listener` what is said meanwhile; who does not listen
@@ -58,7 +66,8 @@ impl Patience {
         // Far away is as good as never.
         let end = begun + self.total.min(FAR);
         let idle = self.idle.min(FAR);
-        let (mut silent, mut pass_on, mut passed) = (begun + idle, None, None::<Instant>);
+        let first = begun + self.first().min(FAR);
+        let (mut silent, mut pass_on, mut passed) = (first, None, None::<Instant>);
         let pass = |following: &mut Following| {
             if let (Some(listener), Some(latest)) = (listener, following.latest()) {
                 listener.try_send(latest).ok();
@@ -91,7 +100,7 @@ impl Patience {
                     (pass_on, passed) = (None, Some(Instant::now()));
                 }
                 () = sleep_until(silent) => {
-                    let heard = silent > begun + idle;
+                    let heard = silent > first;
                     return if heard { Waited::Silent(self.idle) } else { Waited::TimedOut(self.idle) };
                 }
             }

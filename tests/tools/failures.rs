@@ -1,11 +1,11 @@
 use std::time::{Duration, Instant};
 
 use chat_worker::chat::OutcomeStatus;
-use chat_worker::config::OnInterrupt;
+use chat_worker::config::{Isolation, OnInterrupt, ServerConfig};
 use chat_worker::tools::ServerState;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::harness::{Lines, Tools, calc, eventually, runs, server, with_env};
+use crate::harness::{Caller, Lines, Tools, calc, eventually, runs, server, with_env};
 
 #[tokio::test]
 async fn a_call_that_takes_too_long_fails_and_its_process_is_ended() {
@@ -235,4 +235,69 @@ async fn shutdown_ends_even_a_group_that_ignores_the_signal() {
         "{:?}",
         start.elapsed()
     );
+}
+
+/// A server that hangs at its start as long as a file exists, in a pool of one.
+fn hangs_while_there_is(flag: &std::path::Path, isolation: Isolation) -> ServerConfig {
+    let script = format!(
+        "[ -e {} ] && exec sleep 600; exec {}",
+        flag.display(),
+        crate::harness::example("calc_server")
+    );
+    let mut server = server("calc", "sh", &["-c", &script]);
+    server.pool.isolation = isolation;
+    server.pool.size = 1;
+    server.start_timeout = Duration::from_secs(1);
+    server
+}
+
+/// While the keeper tries again, which takes as long as a start may, calls are answered at once all
+/// the same; other servers are as fast as ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_down_is_told_at_once_whatever_its_pool_and_found_again_by_itself() {
+    for isolation in [
+        Isolation::Call,
+        Isolation::Shared,
+        Isolation::Job,
+        Isolation::User,
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let flag = directory.path().join("hang");
+        let mut other = calc();
+        other.name = "other".to_owned();
+        let tools = Tools::start([hangs_while_there_is(&flag, isolation), other]);
+        let offer = tools.offer().await;
+        let sum = r#"{"a": 1, "b": 1}"#;
+        let session = tools.toolbox.begin(Caller::default().job);
+        let pid = tools.pid().await;
+        std::fs::write(&flag, "").unwrap();
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+        eventually("an open breaker", async || {
+            let outcome = tools.call_of(&offer, "calc__add", sum).await;
+            outcome.text.contains("the next try is in").then_some(())
+        })
+        .await;
+        let begun = Instant::now();
+        let mut slowest = Duration::ZERO;
+        // Longer than a try of the keeper.
+        while begun.elapsed() < Duration::from_secs(3) {
+            let asked = Instant::now();
+            let outcome = tools.call_of(&offer, "calc__add", sum).await;
+            slowest = slowest.max(asked.elapsed());
+            assert_eq!(outcome.status, OutcomeStatus::Failed, "{outcome:?}");
+            assert_eq!(tools.call_of(&offer, "other__add", sum).await.text, "2");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(
+            slowest < Duration::from_millis(500),
+            "{isolation:?}: {slowest:?}"
+        );
+        std::fs::remove_file(&flag).unwrap();
+        eventually("the server", async || {
+            (tools.call_of(&offer, "calc__add", sum).await.text == "2").then_some(())
+        })
+        .await;
+        drop(session);
+        tools.end().await;
+    }
 }

@@ -85,6 +85,28 @@ pub(crate) fn example(name: &str) -> String {
     path.to_str().expect("a path in UTF-8").to_owned()
 }
 
+/// For whom a call is made.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    pub(crate) job: JobId,
+    user: UserId,
+}
+
+impl Caller {
+    pub(crate) fn new(job: u128, user: &str) -> Self {
+        Self {
+            job: JobId(uuid::Uuid::from_u128(job)),
+            user: UserId::new(user).expect("a user id"),
+        }
+    }
+}
+
+impl Default for Caller {
+    fn default() -> Self {
+        Self::new(1, "user-42")
+    }
+}
+
 /// A toolbox whose processes end with it.
 pub(crate) struct Tools {
     pub(crate) toolbox: Toolbox,
@@ -134,23 +156,33 @@ impl Tools {
         arguments: &str,
         within: Duration,
     ) -> ToolOutcome {
-        let listener = None;
-        let asked = (tool, arguments);
-        self.call_heard(offer, asked, within, listener).await
+        let by = Caller::default();
+        self.call_by(&by, offer, (tool, arguments), within).await
+    }
+
+    /// Makes a call for a job and its user.
+    pub(crate) async fn call_by(
+        &self,
+        by: &Caller,
+        offer: &Offer,
+        asked: (&str, &str),
+        within: Duration,
+    ) -> ToolOutcome {
+        self.call_heard(by, offer, asked, within, None).await
     }
 
     /// The same, with somebody who is told how far the tool is.
     pub(crate) async fn call_heard(
         &self,
+        by: &Caller,
         offer: &Offer,
         (tool, arguments): (&str, &str),
         within: Duration,
         listener: Option<Listener<'_>>,
     ) -> ToolOutcome {
-        let user_id = UserId::new("user-42").expect("a user id");
         let meta = CallMeta {
-            job_id: JobId(uuid::Uuid::from_u128(1)),
-            user_id: &user_id,
+            job_id: by.job,
+            user_id: &by.user,
             conversation_id: ConversationId(uuid::Uuid::from_u128(2)),
             idempotency_key: "1/2/3",
         };

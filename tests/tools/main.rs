@@ -9,6 +9,7 @@
 mod calls;
 mod failures;
 mod harness;
+mod isolation;
 mod line;
 mod odd;
 mod offers;

@@ -169,6 +169,6 @@ async fn health_tells_how_each_server_does() {
         (&health[1].state, health[1].processes, health[1].starts),
         (&ServerState::Ready, 1, 1)
     );
-    assert_eq!((health[1].tools, health[1].required), (14, false));
+    assert_eq!((health[1].tools, health[1].required), (15, false));
     tools.end().await;
 }

@@ -7,7 +7,7 @@ use chat_worker::chat::{OutcomeStatus, ToolOutcome};
 use chat_worker::config::ServerConfig;
 use chat_worker::tools::{Listener, ToolProgress};
 
-use crate::harness::{Tools, calc, eventually, runs, server};
+use crate::harness::{Caller, Tools, calc, eventually, runs, server};
 
 /// `calc` with these limits, in milliseconds.
 fn patient(idle: u64, total: u64) -> ServerConfig {
@@ -24,8 +24,9 @@ async fn heard(tools: &Tools, tool: &str, arguments: &str) -> (ToolOutcome, Vec<
     let offer = tools.offer().await;
     let listener = Some(Listener(&listen));
     let within = Duration::from_mins(2);
+    let by = Caller::default();
     let outcome = tools
-        .call_heard(&offer, (tool, arguments), within, listener)
+        .call_heard(&by, &offer, (tool, arguments), within, listener)
         .await;
     (outcome, said.into_inner().expect("what was said"))
 }

@@ -141,7 +141,7 @@ fn parse_server(
     } else if server.protocol == Protocol::Line && server.pool.isolation == Isolation::Shared {
         fields.note(
             "protocol",
-            "lines answer one call at a time: expected the isolation \"call\"",
+            "lines answer one call at a time: expected the isolation \"call\", \"job\" or \"user\"",
         );
     }
     parse_limits(&mut fields, &mut server);

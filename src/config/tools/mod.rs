@@ -24,7 +24,7 @@ pub struct ToolsSettings {
     /// A JSON file of MCP servers in the format that MCP hosts share (`mcpServers`)
     #[arg(long, env = "MCP_CONFIG", value_name = "FILE")]
     mcp_config: Option<String>,
-    /// How processes are shared where a server does not say: `call` or `shared`
+    /// Who shares a process where a server does not say: `call`, `shared`, `job` or `user`
     #[arg(
         long,
         env = "CHAT_POOL_ISOLATION",
@@ -181,6 +181,11 @@ pub enum Isolation {
     /// One process serves all calls at once, whatever the pool's size: for servers that are known
     /// to keep nothing between calls.
     Shared,
+    /// One job; the process is ended with it.
+    Job,
+    /// One user, whose processes are kept from job to job. When there are too many, the one goes
+    /// whose user has not called for longest.
+    User,
 }
 
 /// What becomes of a call that was under way when its worker died.
@@ -280,28 +285,18 @@ fn parse_path(text: &str, defaults: &Defaults, problems: &mut Problems) -> Optio
     Some(server)
 }
 
-/// Reads how processes are shared; what this version cannot do yet is refused in plain words.
+/// Reads who shares a process.
 fn parse_isolation(setting: &str, text: &str, problems: &mut Problems) -> Option<Isolation> {
-    let known = problems.choice(
+    problems.choice(
         setting,
         text,
         &[
-            ("call", Some(Isolation::Call)),
-            ("shared", Some(Isolation::Shared)),
-            ("job", None),
-            ("user", None),
+            ("call", Isolation::Call),
+            ("shared", Isolation::Shared),
+            ("job", Isolation::Job),
+            ("user", Isolation::User),
         ],
-    )?;
-    if known.is_none() {
-        problems.note(
-            setting,
-            format!(
-                "{:?} comes with a later version; this one knows \"call\" and \"shared\"",
-                text.trim()
-            ),
-        );
-    }
-    known
+    )
 }
 
 #[cfg(test)]

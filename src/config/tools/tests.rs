@@ -77,7 +77,7 @@ fn a_server_of_the_file_has_all_its_additions() {
             "off": {"command": "x", "disabled": true},
             "calc": {"type": "stdio", "command": "calc", "args": ["--key", "${CALC_KEY}"],
                 "env": {"KEY": "k-${CALC_KEY}"}, "cwd": "/tmp", "protocol": "line",
-                "pool": {"size": 2, "isolation": "call", "max_calls": 10, "max_age_secs": 60},
+                "pool": {"size": 2, "isolation": "user", "max_calls": 10, "max_age_secs": 60},
                 "timeout_secs": 5, "max_timeout_secs": 9, "max_media_bytes": 0, "start_timeout_secs": 6, "required": true,
                 "max_result_bytes": 1000, "allow": ["a*"], "deny": ["ab"], "on_interrupt": "retry"}}}"#,
     )
@@ -90,6 +90,7 @@ fn a_server_of_the_file_has_all_its_additions() {
     assert!(server.prefixed && server.required);
     assert_eq!(server.protocol, Protocol::Line);
     assert_eq!((server.pool.size, server.pool.max_calls), (2, Some(10)));
+    assert_eq!(server.pool.isolation, Isolation::User);
     assert_eq!(server.pool.max_age, Some(Duration::from_mins(1)));
     assert_eq!(
         (server.timeout.as_secs(), server.start_timeout.as_secs()),
@@ -147,7 +148,7 @@ fn every_problem_of_the_file_is_named_by_its_pointer_in_one_go() {
     let problems = parse_file(
         r#"{"extra": 1, "mcpServers": {
             "a b": {"command": "x"},
-            "calc": {"command": "x", "colour": 1, "pool": {"size": 0, "kind": 2, "isolation": "job"},
+            "calc": {"command": "x", "colour": 1, "pool": {"size": 0, "kind": 2, "isolation": "jobs"},
                 "env": {"K": "${NOPE} ${CALC_KEY}", "N": 1}, "timeout_secs": "5", "allow": ["[a"], "on_interrupt": "no"},
             "calc": {"command": "y"},
             "slow": {"command": "x", "timeout_secs": 5, "max_timeout_secs": 4},
@@ -167,7 +168,7 @@ fn every_problem_of_the_file_is_named_by_its_pointer_in_one_go() {
         "/mcpServers/calc/colour: unknown field",
         "/mcpServers/calc/pool/size: expected a whole number from 1 to 1000",
         "/mcpServers/calc/pool/kind: unknown field",
-        "/mcpServers/calc/pool/isolation: \"job\" comes with a later version",
+        "/mcpServers/calc/pool/isolation: expected one of call, shared, job, user",
         "K: the environment has no variable \"NOPE\"",
         "N: expected a text",
         "/mcpServers/calc/timeout_secs: expected a whole number",
@@ -207,7 +208,7 @@ fn a_server_named_default_clashes_with_the_path() {
 #[test]
 fn a_missing_file_and_bad_settings_are_all_named() {
     let mut settings = settings(Some("calc 'open"), Some("/nonexistent/servers.json"));
-    settings.chat_pool_isolation = "user".to_owned();
+    settings.chat_pool_isolation = "users".to_owned();
     settings.chat_max_tool_result_bytes = "1".to_owned();
     let text = parse(&settings).unwrap_err().to_string();
     for setting in [
