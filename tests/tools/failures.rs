@@ -255,49 +255,59 @@ fn hangs_while_there_is(flag: &std::path::Path, isolation: Isolation) -> ServerC
 /// the same; other servers are as fast as ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_down_is_told_at_once_whatever_its_pool_and_found_again_by_itself() {
-    for isolation in [
+    let isolations = [
         Isolation::Call,
         Isolation::Shared,
         Isolation::Job,
         Isolation::User,
-    ] {
-        let directory = tempfile::tempdir().unwrap();
-        let flag = directory.path().join("hang");
-        let mut other = calc();
-        other.name = "other".to_owned();
-        let tools = Tools::start([hangs_while_there_is(&flag, isolation), other]);
-        let offer = tools.offer().await;
-        let sum = r#"{"a": 1, "b": 1}"#;
-        let session = tools.toolbox.begin(Caller::default().job);
-        let pid = tools.pid().await;
-        std::fs::write(&flag, "").unwrap();
-        kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
-        eventually("an open breaker", async || {
-            let outcome = tools.call_of(&offer, "calc__add", sum).await;
-            outcome.text.contains("the next try is in").then_some(())
-        })
-        .await;
-        let begun = Instant::now();
-        let mut slowest = Duration::ZERO;
-        // Longer than a try of the keeper.
-        while begun.elapsed() < Duration::from_secs(3) {
-            let asked = Instant::now();
-            let outcome = tools.call_of(&offer, "calc__add", sum).await;
-            slowest = slowest.max(asked.elapsed());
-            assert_eq!(outcome.status, OutcomeStatus::Failed, "{outcome:?}");
-            assert_eq!(tools.call_of(&offer, "other__add", sum).await.text, "2");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        assert!(
-            slowest < Duration::from_millis(500),
-            "{isolation:?}: {slowest:?}"
-        );
-        std::fs::remove_file(&flag).unwrap();
-        eventually("the server", async || {
-            (tools.call_of(&offer, "calc__add", sum).await.text == "2").then_some(())
-        })
-        .await;
-        drop(session);
-        tools.end().await;
+    ];
+    futures_util::future::join_all(isolations.map(goes_down_and_comes_back)).await;
+}
+
+async fn goes_down_and_comes_back(isolation: Isolation) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let flag = directory.path().join("hang");
+    let mut other = calc();
+    other.name = "other".to_owned();
+    let tools = Tools::start([hangs_while_there_is(&flag, isolation), other]);
+    let offer = tools.offer().await;
+    let sum = r#"{"a": 1, "b": 1}"#;
+    let session = tools.toolbox.begin(Caller::default().job);
+    let pid = tools.pid().await;
+    std::fs::write(&flag, "").expect("the flag");
+    let pid = Pid::from_raw(pid).expect("a process id");
+    kill_process(pid, Signal::KILL).expect("its end");
+    eventually("an open breaker", async || {
+        let outcome = tools.call_of(&offer, "calc__add", sum).await;
+        outcome.text.contains("the next try is in").then_some(())
+    })
+    .await;
+    let begun = Instant::now();
+    let mut times = Vec::new();
+    // Longer than a try of the keeper.
+    while begun.elapsed() < Duration::from_secs(3) {
+        let asked = Instant::now();
+        let outcome = tools.call_of(&offer, "calc__add", sum).await;
+        times.push(asked.elapsed());
+        assert_eq!(outcome.status, OutcomeStatus::Failed, "{outcome:?}");
+        assert_eq!(tools.call_of(&offer, "other__add", sum).await.text, "2");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    times.sort();
+    // The machine may be busy for a moment; a call that waits for a try takes a second.
+    let most = times[times.len() * 9 / 10];
+    let slowest = times[times.len() - 1];
+    assert!(most < Duration::from_millis(50), "{isolation:?}: {most:?}");
+    assert!(
+        slowest < Duration::from_millis(700),
+        "{isolation:?}: {slowest:?}"
+    );
+    std::fs::remove_file(&flag).expect("the flag");
+    eventually("the server", async || {
+        let outcome = tools.call_of(&offer, "calc__add", sum).await;
+        (outcome.text == "2").then_some(())
+    })
+    .await;
+    drop(session);
+    tools.end().await;
 }

@@ -55,32 +55,25 @@ async fn gone(pid: i32) {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn two_jobs_at_once_never_see_what_the_other_said_and_each_sees_all_of_its_own() {
-    let stage = Arc::new(Stage::new(isolated(Isolation::Job, 2)).await);
-    let job = |number: u128, user: &'static str| {
-        let stage = Arc::clone(&stage);
-        async move {
-            let by = Caller::new(number, user);
-            let _session = stage.tools.toolbox.begin(by.job);
-            let mut all = Vec::new();
-            for n in 0..50 {
-                all.push(format!("{user}-{n}"));
-                assert_eq!(
-                    stage.remember(&by, all.last().unwrap()).await,
-                    all.join(" ")
-                );
-            }
-            stage.pid(&by).await
+    let stage = Stage::new(isolated(Isolation::Job, 2)).await;
+    let job = async |number: u128, user: &str| {
+        let by = Caller::new(number, user);
+        let _session = stage.tools.toolbox.begin(by.job);
+        let mut all = Vec::new();
+        for n in 0..50 {
+            all.push(format!("{number}-{n}"));
+            let said = stage.remember(&by, &all[n]).await;
+            assert_eq!(said, all.join(" "));
         }
+        stage.pid(&by).await
     };
     // The same user, too: it is the job that counts.
-    let (one, other) = tokio::join!(tokio::spawn(job(1, "ann")), tokio::spawn(job(2, "ann")));
-    let (one, other) = (one.unwrap(), other.unwrap());
+    let (one, other) = tokio::join!(job(1, "ann"), job(2, "ann"));
     assert_ne!(one, other);
     gone(one).await;
     gone(other).await;
-    let stage = Arc::into_inner(stage).unwrap();
     stage.tools.end().await;
 }
 
