@@ -15,7 +15,7 @@ use chat_worker::chat::{
     ToolSpec,
 };
 use chat_worker::clock::Deadline;
-use chat_worker::config::{ModelConfig, ModelProfile, ProviderConfig, Secret};
+use chat_worker::config::{Api, ModelConfig, ModelProfile, ProviderConfig, Secret};
 use chat_worker::fault::{ErrorCode, Fault};
 use chat_worker::model::{Model, ModelError};
 use serde_json::value::RawValue;
@@ -37,6 +37,16 @@ fn config(base_url: String) -> ModelConfig {
 fn configured(base_url: String, key: Option<Secret>) -> ModelConfig {
     let profile = ModelProfile::at(ProviderConfig::new(base_url, key));
     ModelConfig::new("gpt-4o-mini", profile, Duration::from_secs(20))
+}
+
+/// A client that speaks one dialect.
+fn speaking(stub: &StubModel, api: Api) -> Model {
+    let profile = ModelProfile {
+        api,
+        ..ModelProfile::at(ProviderConfig::new(stub.base_url(), None))
+    };
+    let config = ModelConfig::new("gpt-4o-mini", profile, Duration::from_secs(20));
+    Model::connect(&config).expect("a client")
 }
 
 fn connect(stub: &StubModel) -> Model {
@@ -480,16 +490,13 @@ async fn a_key_that_no_header_can_carry_is_an_error_and_no_panic() {
 #[tokio::test]
 async fn a_check_says_whether_the_model_is_there() {
     let stub = StubModel::start(Script::arithmetic());
-    let said = connect(&stub).check().await.unwrap();
+    let said = connect(&stub).check("gpt-4o-mini").await.unwrap();
     assert!(said.contains("has gpt-4o-mini"), "{said}");
-    let config = ModelConfig {
-        default_model: "gpt-9".to_owned(),
-        ..config(stub.base_url())
-    };
-    let said = Model::connect(&config).unwrap().check().await.unwrap();
+    let said = connect(&stub).check("gpt-9").await.unwrap();
     assert!(said.contains("gpt-9 is not among its 2 models"), "{said}");
     let elsewhere = configured(format!("{}/other", stub.base_url()), None);
-    let said = Model::connect(&elsewhere).unwrap().check().await.unwrap();
+    let elsewhere = Model::connect(&elsewhere).unwrap();
+    let said = elsewhere.check("gpt-4o-mini").await.unwrap();
     assert!(said.contains("does not list"), "{said}");
 }
 
@@ -586,135 +593,7 @@ impl<'a> tracing_subscriber::fmt::MakeWriter<'a> for Lines {
     }
 }
 
-mod strictness {
-    use super::*;
-
-    async fn refused(messages: Vec<PromptMessage>) -> String {
-        let stub = StubModel::start(Script::arithmetic());
-        let error = connect(&stub)
-            .complete(&prompt(messages), soon())
-            .await
-            .unwrap_err();
-        assert_eq!(error.code(), ErrorCode::ModelRejected);
-        assert_eq!(stub.refusals().len(), 1);
-        error.to_string()
-    }
-
-    fn asking(ids: &[&str]) -> PromptMessage {
-        let calls: Vec<_> = ids
-            .iter()
-            .map(|id| json!({"id": id, "type": "function", "function": {"name": "f", "arguments": "{}"}}))
-            .collect();
-        let message = json!({"role": "assistant", "content": null, "tool_calls": calls});
-        let calls = ids.iter().map(|id| ToolCall {
-            call_id: (*id).to_owned(),
-            name: "f".to_owned(),
-            arguments: "{}".to_owned(),
-        });
-        PromptMessage::Assistant {
-            message: raw(&message.to_string()),
-            tool_calls: calls.collect(),
-            asked: None,
-        }
-    }
-
-    fn answering(id: &str, content: &str) -> PromptMessage {
-        PromptMessage::Tool {
-            call_id: id.to_owned(),
-            content: content.into(),
-            media: Arc::default(),
-        }
-    }
-
-    #[tokio::test]
-    async fn the_stub_refuses_an_answer_that_nobody_asked_for() {
-        let orphan = vec![user("Hi"), answering("a", "x")];
-        assert!(
-            refused(orphan)
-                .await
-                .contains("must be a response to a preceeding message")
-        );
-        let twice = vec![
-            user("Hi"),
-            asking(&["a"]),
-            answering("a", "x"),
-            answering("a", "x"),
-        ];
-        assert!(
-            refused(twice)
-                .await
-                .contains("must be a response to a preceeding message")
-        );
-        let late = vec![
-            asking(&["a"]),
-            answering("a", "x"),
-            user("Hi"),
-            answering("a", "x"),
-        ];
-        assert!(
-            refused(late)
-                .await
-                .contains("must be a response to a preceeding message")
-        );
-    }
-
-    #[tokio::test]
-    async fn the_stub_refuses_a_call_that_is_not_answered() {
-        let half = vec![
-            user("Hi"),
-            asking(&["a", "b"]),
-            answering("b", "x"),
-            user("So?"),
-        ];
-        let said = refused(half).await;
-        assert!(said.contains("did not have response messages: a"), "{said}");
-        let open = vec![user("Hi"), asking(&["a"])];
-        assert!(
-            refused(open)
-                .await
-                .contains("must be followed by tool messages")
-        );
-    }
-
-    #[tokio::test]
-    async fn the_stub_refuses_an_empty_result() {
-        let empty = vec![user("Hi"), asking(&["a"]), answering("a", "")];
-        assert!(refused(empty).await.contains("Invalid value for 'content'"));
-    }
-
-    #[tokio::test]
-    async fn the_stub_refuses_tools_that_openai_would_not_take() {
-        let tool = |name: &str, schema: &str| ToolSpec {
-            name: name.to_owned(),
-            description: String::new(),
-            schema: raw(schema),
-        };
-        let object = r#"{"type":"object"}"#;
-        let many: Vec<_> = (0..129)
-            .map(|number| tool(&format!("t{number}"), object))
-            .collect();
-        for (tools, expected) in [
-            (vec![tool("a b", object)], "does not match pattern"),
-            (vec![tool(&"n".repeat(65), object)], "string too long"),
-            (vec![tool("a", object), tool("a", object)], "must be unique"),
-            (
-                vec![tool("a", r#"{"type":"array"}"#)],
-                "Invalid schema for function 'a'",
-            ),
-            (vec![tool("a", "{}")], "Invalid schema for function 'a'"),
-            (many, "array too long"),
-        ] {
-            let stub = StubModel::start(Script::arithmetic());
-            let prompt = Prompt {
-                tools: tools.into(),
-                ..hello()
-            };
-            let error = connect(&stub)
-                .complete(&prompt, soon())
-                .await
-                .unwrap_err()
-                .to_string();
-            assert!(error.contains(expected), "{error}");
-        }
-    }
-}
+#[path = "model/dialects.rs"]
+mod dialects;
+#[path = "model/strictness.rs"]
+mod strictness;

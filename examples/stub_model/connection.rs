@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::reply::{Body, Reply};
 use super::stream;
-use super::{Asked, Shared};
+use super::{Asked, Shared, responses};
 
 /// The longest request that is taken.
 const MAX_REQUEST: usize = 64 << 20;
@@ -107,15 +107,22 @@ pub(super) fn headers(head: &str) -> HeaderMap {
 async fn answer(stream: &mut TcpStream, request: Request, shared: &Shared) -> io::Result<bool> {
     let line = request.head.lines().next().unwrap_or_default();
     let mut asked = Asked::default();
-    let reply = if line.starts_with("POST /v1/chat/completions ") {
-        let (reply, of_chat) = shared.reply(&request.head, &request.body);
-        asked = of_chat;
-        reply
-    } else if line.starts_with("GET /v1/models ") {
-        models()
-    } else {
-        let message = format!("Invalid URL ({line})");
-        Reply::error(404, "invalid_request_error", "unknown_url", &message)
+    let reply = match endpoint(line) {
+        ("POST", Some("/chat/completions")) => {
+            let (reply, of_chat) = shared.reply(&request.head, &request.body, false);
+            asked = of_chat;
+            reply
+        }
+        ("POST", Some("/responses")) => {
+            let (reply, of_chat) = shared.reply(&request.head, &request.body, true);
+            asked = of_chat;
+            reply
+        }
+        ("GET", Some("/models")) => models(),
+        _ => {
+            let message = format!("Invalid URL ({line})");
+            Reply::error(404, "invalid_request_error", "unknown_url", &message)
+        }
     };
     tokio::select! {
         biased;
@@ -126,6 +133,26 @@ async fn answer(stream: &mut TcpStream, request: Request, shared: &Shared) -> io
         }
     }
     send(stream, &reply, &asked, request.body.len()).await
+}
+
+/// The method and the endpoint that a request's first line names, wherever OpenAI and Azure have it.
+fn endpoint(line: &str) -> (&str, Option<&str>) {
+    let mut words = line.split(' ');
+    let method = words.next().unwrap_or_default();
+    let path = path(line);
+    let below = ["/v1", "/openai/v1", "/openai"]
+        .iter()
+        .find_map(|base| path.strip_prefix(base));
+    let of_deployment = below
+        .and_then(|below| below.strip_prefix("/deployments/"))
+        .and_then(|below| below.find('/').and_then(|at| below.get(at..)));
+    (method, of_deployment.or(below))
+}
+
+/// The path that a request's first line names, without what is asked after it.
+pub(super) fn path(line: &str) -> &str {
+    let target = line.split(' ').nth(1).unwrap_or_default();
+    target.split('?').next().unwrap_or_default()
 }
 
 /// Waits for the moment at which a reply is to be sent.
@@ -159,9 +186,17 @@ async fn send(
 ) -> io::Result<bool> {
     match &reply.body {
         Body::Message(message) => {
-            let body = reply.completion(message, &asked.model, request_bytes);
+            let body = if asked.in_responses {
+                reply.response(message, &asked.model, request_bytes)
+            } else {
+                reply.completion(message, &asked.model, request_bytes)
+            };
             if let (Some(with_usage), Some(course)) = (asked.with_usage, reply.course) {
-                let events = stream::events(&body, with_usage);
+                let events = if asked.in_responses {
+                    responses::events(&body)
+                } else {
+                    stream::events(&body, with_usage)
+                };
                 return stream::send(stream, &events, course).await;
             }
             stream

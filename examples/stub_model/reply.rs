@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+use super::responses;
 use super::stream::{Course, Fault};
 
 /// What the stub answers, and how well it behaves meanwhile.
@@ -175,8 +176,7 @@ impl Reply {
             .finish
             .as_deref()
             .unwrap_or(if calls { "tool_calls" } else { "stop" });
-        // Some four characters make a token.
-        let (prompt, said) = (request_bytes / 4 + 1, message.len() / 4 + 1);
+        let (prompt, said) = tokens(message, request_bytes);
         let total = prompt + said;
         let model = Value::from(format!("{model}-2024-07-18"));
         let finish = Value::from(finish);
@@ -185,6 +185,17 @@ impl Reply {
         )
         .into_bytes()
     }
+
+    /// The same, as a response of the Responses API.
+    pub(super) fn response(&self, message: &str, model: &str, request_bytes: usize) -> Vec<u8> {
+        let tokens = tokens(message, request_bytes);
+        responses::reply(message, self.finish.as_deref(), model, tokens)
+    }
+}
+
+/// The tokens of a request and of its answer: some four characters make one.
+fn tokens(message: &str, request_bytes: usize) -> (usize, usize) {
+    (request_bytes / 4 + 1, message.len() / 4 + 1)
 }
 
 impl From<Body> for Reply {

@@ -20,6 +20,7 @@ mod arithmetic;
 mod connection;
 mod reply;
 mod request;
+mod responses;
 mod rules;
 mod stream;
 mod tool_rules;
@@ -58,6 +59,8 @@ impl Script {
 pub(crate) struct Recorded {
     /// When its last byte was read.
     pub(crate) at: Instant,
+    /// The path that it went to.
+    pub(crate) path: String,
     /// Its headers.
     pub(crate) headers: HeaderMap,
     /// Its body, read.
@@ -176,27 +179,36 @@ impl StubModel {
 #[derive(Default)]
 struct Asked {
     model: String,
+    in_responses: bool,
     /// Whether the usage is to come with the answer, if that is to come piece by piece.
     with_usage: Option<bool>,
 }
 
 impl Shared {
-    /// The reply to a request, and what it asks for.
-    fn reply(&self, head: &str, body: &[u8]) -> (Reply, Asked) {
-        let chat = request::Chat::read(body).and_then(|chat| rules::check(&chat).map(|()| chat));
+    /// The reply to a request, and what it asks for. One of Responses is seen as one of Chat
+    /// Completions from here on.
+    fn reply(&self, head: &str, body: &[u8], in_responses: bool) -> (Reply, Asked) {
+        let as_chat = in_responses.then(|| responses::as_chat(body)).transpose();
+        let as_chat = as_chat.map(|chat| chat.map(|chat| chat.to_string().into_bytes()));
+        let seen = as_chat.as_ref().map(|chat| chat.as_deref().unwrap_or(body));
+        let chat = seen.map_err(Clone::clone).and_then(|seen| {
+            let chat = request::Chat::read(seen)?;
+            rules::check(&chat).map(|()| (chat, seen))
+        });
         if self.records.load(Ordering::Relaxed) {
-            self.record(connection::headers(head), body, chat.as_ref().err());
+            self.record(head, body, chat.as_ref().err());
         }
-        let chat = match chat {
+        let (chat, seen) = match chat {
             Ok(chat) => chat,
             Err(refusal) => return (refusal.into_reply(), Asked::default()),
         };
         let pushed = lock(&self.pushed).pop_front();
-        let reply = pushed.unwrap_or_else(|| self.scripted(&chat, body));
+        let reply = pushed.unwrap_or_else(|| self.scripted(&chat, seen));
         let with_usage = (chat.stream_options.as_ref())
             .is_some_and(|options| options.include_usage == Some(true));
         let asked = Asked {
             model: chat.model.into_owned(),
+            in_responses,
             with_usage: (chat.stream == Some(true)).then_some(with_usage),
         };
         (reply, asked)
@@ -212,11 +224,12 @@ impl Shared {
         }
     }
 
-    fn record(&self, headers: HeaderMap, body: &[u8], refusal: Option<&rules::Refusal>) {
+    fn record(&self, head: &str, body: &[u8], refusal: Option<&rules::Refusal>) {
         let mut recorded = lock(&self.recorded);
         recorded.push(Recorded {
             at: Instant::now(),
-            headers,
+            path: connection::path(head).to_owned(),
+            headers: connection::headers(head),
             body: serde_json::from_slice(body).unwrap_or_default(),
             text: String::from_utf8_lossy(body).into_owned(),
             refused: refusal.map(|refusal| refusal.message.clone()),

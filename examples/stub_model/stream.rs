@@ -91,7 +91,7 @@ fn deltas(message: &Value) -> Vec<Value> {
 }
 
 /// A text in pieces of some four characters, as tokens are.
-fn pieces(text: &str) -> impl Iterator<Item = String> {
+pub(super) fn pieces(text: &str) -> impl Iterator<Item = String> {
     let chars: Vec<char> = text.chars().collect();
     let pieces: Vec<String> = chars
         .chunks(4)

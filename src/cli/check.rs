@@ -12,9 +12,11 @@ use super::output::{self, Screen};
 use super::text::one_line;
 use super::{failure, init_quiet_logs, told_to_stop, tools};
 use crate::broker::Publisher;
-use crate::config::{BrokerConfig, Config, Settings, StoreConfig, ToolsConfig, environment};
+use crate::config::{
+    BrokerConfig, Config, ModelConfig, Settings, StoreConfig, ToolsConfig, environment,
+};
 use crate::ids::JobId;
-use crate::model::Model;
+use crate::model::{Model, ModelError};
 use crate::store::Store;
 use crate::tools::{Selection, Toolbox};
 
@@ -63,10 +65,10 @@ pub(super) async fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn findings(config: &Config) -> Vec<Finding> {
-    let (broker, store, model, tools) = futures_util::join!(
+    let (broker, store, models, tools) = futures_util::join!(
         within(broker(&config.broker)).boxed(),
         within(store(&config.store)).boxed(),
-        within(model(config)).boxed(),
+        models(&config.model).boxed(),
         tool_servers(&config.tools).boxed(),
     );
     let servers = config.tools.servers.len();
@@ -75,8 +77,8 @@ async fn findings(config: &Config) -> Vec<Finding> {
         Finding::new("configuration", Ok::<_, String>(text)),
         Finding::new("broker", broker),
         Finding::new("database", store),
-        Finding::new("model", model),
     ];
+    findings.extend(models);
     findings.extend(tools);
     findings
 }
@@ -129,10 +131,41 @@ fn short_version(version: &str) -> String {
     words.join(" ")
 }
 
-async fn model(config: &Config) -> Result<String, String> {
-    let hint = |error| format!("{error}; check OPENAI_BASE_URL and OPENAI_API_KEY");
-    let model = Model::connect(&config.model).map_err(hint)?;
-    model.check().await.map_err(hint)
+/// A finding a model, the default one first.
+async fn models(config: &ModelConfig) -> Vec<Finding> {
+    let model = match Model::connect(config) {
+        Ok(model) => model,
+        Err(error) => return vec![Finding::new("model", Err::<String, _>(error))],
+    };
+    let default = config.default_model.as_str();
+    let others = config.names().into_iter().filter(|name| *name != default);
+    let found = std::iter::once(default).chain(others).map(async |name| {
+        let what = if name == default {
+            "model".to_owned()
+        } else {
+            format!("model {name}")
+        };
+        let check = async { model.check(name).await.map_err(|error| hint(&error)) };
+        Finding::new(&what, within(check).await)
+    });
+    futures_util::future::join_all(found).await
+}
+
+/// What to do, where the error itself does not say.
+fn hint(error: &ModelError) -> String {
+    let server = "check OPENAI_BASE_URL, or the model's base_url in CHAT_MODEL_CONFIG";
+    match error {
+        // A wrong key is no matter of the address.
+        ModelError::Auth(_) => error.to_string(),
+        ModelError::Client(_)
+        | ModelError::Rejected(_)
+        | ModelError::Quota(_)
+        | ModelError::ContextTooLong(_)
+        | ModelError::ContentFiltered(_)
+        | ModelError::Unavailable { .. }
+        | ModelError::Protocol(_)
+        | ModelError::Deadline { .. } => format!("{error}; {server}"),
+    }
 }
 
 /// A finding a server.

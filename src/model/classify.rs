@@ -4,6 +4,7 @@
 //! Compatible servers disagree about the shape of an error (`code` as text or number, the error as
 //! an object, a text, or at the top level, `detail` instead of `message`), so it is read leniently.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
@@ -26,6 +27,19 @@ pub(super) enum Class {
     Protocol,
 }
 
+/// What makes another request of one that was refused: the same, in the way that the server wants it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mend {
+    /// Over Responses: `OpenAI`'s newer models take tools in Chat Completions only without reasoning.
+    SpeakResponses,
+    /// Without asking for sealed thoughts: the model has none.
+    AskForNoThoughts,
+    /// Without the thoughts of before: the provider cannot read them any more.
+    ForgetThoughts,
+    /// With `max_completion_tokens` in place of `max_tokens`.
+    LimitCompletionTokens,
+}
+
 /// What a failed attempt means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Verdict {
@@ -35,6 +49,8 @@ pub(super) struct Verdict {
     pub(super) fault: Fault,
     /// How often the call may be made in all while it fails so.
     pub(super) most_attempts: u32,
+    /// What would make another request of it, if anything.
+    pub(super) mend: Option<Mend>,
     /// What is told about it.
     pub(super) refusal: Refusal,
 }
@@ -114,6 +130,7 @@ impl Verdict {
             class,
             fault: Fault::Retry { after: None },
             most_attempts: MOST_ATTEMPTS,
+            mend: None,
             refusal,
         }
     }
@@ -134,7 +151,10 @@ fn judge(status: u16, hints: &Hints, error: ProviderError) -> Verdict {
     } else {
         Fault::Permanent
     };
-    let advice = advice(status, class, &error);
+    let mend = matches!(class, Class::Rejected)
+        .then(|| error.mend())
+        .flatten();
+    let advice = advice(status, class, mend);
     Verdict {
         class,
         fault,
@@ -143,10 +163,11 @@ fn judge(status: u16, hints: &Hints, error: ProviderError) -> Verdict {
         } else {
             MOST_ATTEMPTS
         },
+        mend,
         refusal: Refusal {
             status: Some(status),
             what: error.into_message(),
-            advice,
+            advice: advice.map(Cow::Borrowed),
             request_id: hints.request_id.clone(),
         },
     }
@@ -160,7 +181,8 @@ fn class(status: u16, hints: &Hints, error: &ProviderError) -> Class {
         // More tokens in one request than the limit of a minute: waiting does not help.
         429 if error.is_request_too_large() => Class::ContextTooLong,
         400..=499 if filtered => Class::ContentFiltered,
-        400 | 422 if error.is_context_overflow() => Class::ContextTooLong,
+        // llama.cpp says so with a 500, for ever.
+        400 | 404 | 422 | 500 if error.is_context_overflow() => Class::ContextTooLong,
         // The body as a whole, or the tokens of one request (Groq): less history is the cure of both.
         413 => Class::ContextTooLong,
         401 | 403 => Class::Auth,
@@ -170,20 +192,26 @@ fn class(status: u16, hints: &Hints, error: &ProviderError) -> Class {
     }
 }
 
-fn advice(status: u16, class: Class, error: &ProviderError) -> Option<&'static str> {
+fn advice(status: u16, class: Class, mend: Option<Mend>) -> Option<&'static str> {
     match (status, class) {
         (300..=399, _) => {
             Some("redirects are not followed: set OPENAI_BASE_URL to the address itself")
         }
         (_, Class::Auth) => Some("check OPENAI_API_KEY and what it may do"),
         (_, Class::Quota) => Some("check the account's credit and limits"),
-        (404 | 405, _) => Some("check OPENAI_BASE_URL and the name of the model"),
+        (404 | 405, _) if mend.is_none() => Some("check OPENAI_BASE_URL and the name of the model"),
         (_, Class::ContextTooLong) => {
             Some("set CHAT_CONTEXT_TOKENS to what the model takes, or start a new conversation")
         }
-        (400, _) if error.wants_responses_api() => Some(
-            "ask for `reasoning_effort` \"none\", or another model: this one takes tools only over the Responses API otherwise",
-        ),
+        (_, Class::Rejected) => match mend? {
+            Mend::SpeakResponses => Some(
+                "set CHAT_API, or `api` of this model in CHAT_MODEL_CONFIG, to `responses`; or ask for `reasoning_effort` \"none\": over Chat Completions this model takes no tools otherwise",
+            ),
+            Mend::LimitCompletionTokens => {
+                Some("set `max_tokens_field` of this model in CHAT_MODEL_CONFIG")
+            }
+            Mend::AskForNoThoughts | Mend::ForgetThoughts => None,
+        },
         _ => None,
     }
 }

@@ -2,58 +2,52 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_openai::Client;
-use async_openai::config::OpenAIConfig;
-use http::HeaderValue;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 use tracing::Instrument;
 
+use super::asking::{Asking, School};
 use super::classify::Verdict;
-use super::completions::reply;
-use super::completions::request::{Dialect, Request};
 use super::error::{ModelError, Refusal};
 use super::gate::{Gate, spread};
-use super::listing;
+use super::legal::lines;
 use super::retry::{self, LONGEST_WAIT_IN_PLACE, Next};
-use super::stream::{Ear, Heard, Kind};
+use super::server::{Dialect, Server};
+use super::stream::{Ear, Heard};
 use super::throttle::{Load, Throttle};
-use super::transport::{Stream, Transport, http_client, verdict};
+use super::transport::{Stream, http_client, verdict};
+use super::{completions, listing, responses};
 use crate::chat::{Answer, Prompt, Usage};
 use crate::clock::Deadline;
-use crate::config::{ModelConfig, Secret};
+use crate::config::{ModelConfig, ModelProfile};
 use crate::crash::{self, Act};
 use crate::fault::Fault;
 use crate::meter;
 
-/// The model server. A clone is the same: it shares the connections and the rate gate.
+/// The models, at their servers. A clone is the same: it shares the connections, the rate gate, and what
+/// was learnt.
 #[derive(Clone)]
 pub struct Model(Arc<Inner>);
 
 struct Inner {
-    client: Client<OpenAIConfig>,
-    transport: Transport,
-    dialect: Dialect,
+    config: ModelConfig,
+    /// One each, the default one first.
+    servers: Vec<Server>,
     gate: Gate,
     throttle: Throttle,
-    base_url: String,
-    key: Option<Secret>,
-    default_model: String,
-    timeout: Duration,
-    stream: bool,
-    idle: Duration,
+    school: School,
 }
 
 impl fmt::Debug for Model {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Model")
-            .field("base_url", &self.0.base_url)
+            .field("base_url", &self.0.config.defaults.provider.base_url)
             .finish_non_exhaustive()
     }
 }
 
 impl Model {
-    /// A client of the configured server. Nothing is sent; no connection is made.
+    /// A client of the configured servers. Nothing is sent; no connection is made.
     ///
     /// If the process has no default provider of rustls, ring becomes it. Proxies are taken from
     /// the usual variables (`HTTPS_PROXY`, `NO_PROXY`).
@@ -62,30 +56,18 @@ impl Model {
     /// [`ModelError::Client`] when the HTTP client cannot be built.
     pub fn connect(config: &ModelConfig) -> Result<Self, ModelError> {
         let http = http_client()?;
-        let provider = &config.defaults.provider;
-        let base_url = provider.base_url.trim_end_matches('/').to_owned();
-        let authorization = provider.api_key.as_ref().map(bearer).transpose()?;
-        // Everything is set, so that no variable of the environment gets a say.
-        // The key is put in by the transport, which marks it as not to be shown.
-        let openai = OpenAIConfig::new()
-            .with_api_base(base_url.clone())
-            .with_api_key("")
-            .with_org_id("")
-            .with_project_id("");
-        let transport = Transport::new(http.clone(), authorization);
-        let client = Client::build(http, openai).with_http_service(transport.clone());
+        let mut servers: Vec<Server> = Vec::new();
+        for provider in config.providers() {
+            if !servers.iter().any(|server| server.config == *provider) {
+                servers.push(Server::new(&http, Arc::clone(provider))?);
+            }
+        }
         Ok(Self(Arc::new(Inner {
-            client,
-            transport,
-            dialect: Dialect::of(&base_url),
+            config: config.clone(),
+            servers,
             gate: Gate::default(),
             throttle: Throttle::default(),
-            base_url,
-            key: provider.api_key.clone(),
-            default_model: config.default_model.clone(),
-            timeout: config.timeout,
-            stream: config.stream,
-            idle: config.idle,
+            school: School::default(),
         })))
     }
 
@@ -132,29 +114,26 @@ impl Model {
             .await
     }
 
-    /// Asks which models there are, and says in a sentence whether the default one is among them.
+    /// Asks the server of `model` which models there are, and says in a sentence whether this one is
+    /// among them.
     ///
     /// # Errors
-    /// As for [`Self::complete`], after one attempt. A server without `GET /models` is no error.
-    pub async fn check(&self) -> Result<String, ModelError> {
-        let limit = self.0.timeout.min(LONGEST_CHECK);
-        let listing = timeout(limit, self.0.listing()).await;
+    /// As for [`Self::complete`], after one attempt: a key that is wrong, above all. A server without
+    /// `GET /models` is no error.
+    pub async fn check(&self, model: &str) -> Result<String, ModelError> {
+        let limit = self.0.config.timeout.min(LONGEST_CHECK);
+        let profile = self.0.config.profile(model);
+        let server = self.0.server(profile)?;
+        let name = profile.name.as_deref().unwrap_or(model);
+        let listing = timeout(limit, listing::ask(server, name)).await;
         listing
             .unwrap_or_else(|_| Err(Verdict::timeout(limit)))
-            .map_err(|verdict| self.0.failure(verdict, 1))
+            .map_err(|verdict| failure(server, verdict, 1))
     }
 }
 
 /// How long `check` may take.
 const LONGEST_CHECK: Duration = Duration::from_secs(15);
-
-fn bearer(key: &Secret) -> Result<HeaderValue, ModelError> {
-    let mut value = HeaderValue::try_from(format!("Bearer {}", key.expose())).map_err(|error| {
-        ModelError::Client(format!("OPENAI_API_KEY fits into no HTTP header: {error}"))
-    })?;
-    value.set_sensitive(true);
-    Ok(value)
-}
 
 impl Inner {
     async fn complete(
@@ -163,28 +142,26 @@ impl Inner {
         deadline: Deadline,
         ear: Option<&Ear>,
     ) -> Result<Answer, ModelError> {
-        let mut request = Request::new(prompt, self.dialect);
-        let client = match self.stream(ear) {
-            None => self.client.clone(),
-            Some(stream) => {
-                request = request.streamed();
-                let transport = self.transport.streaming(stream);
-                self.client.clone().with_http_service(transport)
-            }
+        let profile = self.config.profile(&prompt.model);
+        let mut asking = Asking {
+            prompt,
+            profile,
+            server: self.server(profile)?,
+            lessons: self.school.lessons(&prompt.model),
+            streamed: self.config.stream || ear.is_some_and(Ear::wants_text),
+            ear,
         };
         let mut attempts = 0;
         loop {
-            self.pass_gate(&prompt.model, attempts, deadline).await?;
+            self.pass_gate(&asking, attempts, deadline).await?;
             let entered = timeout(deadline.left(), self.throttle.enter(&prompt.model)).await;
-            let limit = self.timeout.min(deadline.left());
+            let limit = self.config.timeout.min(deadline.left());
             let Some(under_way) = entered.ok().filter(|_| !limit.is_zero()) else {
                 return Err(ModelError::Deadline { attempts });
             };
             attempts += 1;
             let begun = Instant::now();
-            let attempted = self
-                .attempt((&client, &prompt.model), &request, attempts, limit)
-                .await;
+            let attempted = self.attempt(&asking, attempts, limit).await;
             under_way.ended(
                 attempted
                     .as_ref()
@@ -195,11 +172,18 @@ impl Inner {
                 .map_or_else(Verdict::name, |_| "answered");
             meter::model_called(outcome, begun.elapsed());
             let verdict = match attempted {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    self.school.keep(&prompt.model, asking.lessons);
+                    return Ok(answer);
+                }
                 Err(verdict) => verdict,
             };
             if deadline.left().is_zero() {
                 return Err(ModelError::Deadline { attempts });
+            }
+            if verdict.mend.is_some_and(|mend| asking.takes(mend)) {
+                tracing::info!(mend = ?verdict.mend, "the model wants to be asked in another way");
+                continue;
             }
             self.hold_others(&prompt.model, &verdict);
             match retry::after(&verdict, attempts, deadline.left(), fastrand::f64()) {
@@ -211,11 +195,11 @@ impl Inner {
                         "the model call failed and is made again"
                     );
                     if let Some(ear) = ear {
-                        ear.hear(Heard::Again(&self.error(verdict, attempts)));
+                        ear.hear(Heard::Again(&error(asking.server, verdict, attempts)));
                     }
                     tokio::time::sleep(wait).await;
                 }
-                Next::GiveUp => return Err(self.failure(verdict, attempts)),
+                Next::GiveUp => return Err(failure(asking.server, verdict, attempts)),
             }
         }
     }
@@ -223,46 +207,94 @@ impl Inner {
     /// One request, one reply.
     async fn attempt(
         &self,
-        (client, model): (&Client<OpenAIConfig>, &Arc<str>),
-        request: &Request<'_>,
+        asking: &Asking<'_>,
         number: u32,
         limit: Duration,
     ) -> Result<Answer, Verdict> {
         let span = tracing::Span::current();
         span.record("model.attempt", number);
-        let chat = client.chat();
-        // The body is written anew for each attempt: a second attempt is rare, and a copy of every
-        // body kept for as long as the model thinks would cost more than writing it twice.
-        let call = chat.create_byot::<_, Box<RawValue>>(request);
+        let dialect = asking.dialect();
         crash::before(Act::Model);
-        let reply = match timeout(limit, call).await {
-            Ok(reply) => reply.map_err(verdict)?,
+        let reply = match timeout(limit, self.reply(asking, dialect)).await {
+            Ok(reply) => reply?,
             Err(_) => return Err(Verdict::timeout(limit)),
         };
         crash::after(Act::Model);
-        let mut answer = reply::read(&reply)?;
-        answer.asked = Some(Arc::clone(model));
+        let mut answer = match dialect {
+            Dialect::Completions => completions::reply::read(&reply),
+            Dialect::Responses => responses::reply::read(&reply),
+        }?;
+        answer.asked = Some(Arc::clone(&asking.prompt.model));
         span.record("tokens.input", answer.usage.input_tokens);
         span.record("tokens.output", answer.usage.output_tokens);
         meter::tokens(tokens(&answer.usage));
         Ok(answer)
     }
 
+    /// Sends the request. It is written anew for each attempt: a second attempt is rare, and a copy of
+    /// every body kept for as long as the model thinks would cost more than writing it twice.
+    async fn reply(&self, asking: &Asking<'_>, dialect: Dialect) -> Result<Box<RawValue>, Verdict> {
+        let prompt = asking.prompt;
+        let base_url = &asking.profile.provider.base_url;
+        let is_home = |asked: &str| {
+            asked == &*prompt.model || self.config.profile(asked).provider.base_url == *base_url
+        };
+        let lines = lines(&prompt.messages, asking.profile.images, is_home);
+        let manner = asking.manner();
+        let streaming = self.stream(asking, dialect).map(|stream| {
+            let transport = asking.server.transport.streaming(stream);
+            asking.server.client.clone().with_http_service(transport)
+        });
+        let client = streaming.as_ref().unwrap_or(&asking.server.client);
+        let to = (dialect, asking.server.path(dialect, manner.model));
+        let reply = match dialect {
+            Dialect::Completions => {
+                let request = completions::request::Request::new(&lines, &prompt.tools, &manner);
+                Server::ask(client, to, request).await
+            }
+            Dialect::Responses => {
+                let request = responses::request::Request::new(&lines, &prompt.tools, &manner);
+                Server::ask(client, to, request).await
+            }
+        };
+        reply.map_err(verdict)
+    }
+
+    /// How the answer comes piece by piece, if it does.
+    fn stream(&self, asking: &Asking<'_>, dialect: Dialect) -> Option<Stream> {
+        asking.streamed.then(|| Stream {
+            dialect,
+            idle: self.config.idle,
+            ear: asking.ear.cloned(),
+        })
+    }
+
+    /// The server that `profile` names.
+    fn server(&self, profile: &ModelProfile) -> Result<&Server, ModelError> {
+        let provider = &profile.provider;
+        let same = |server: &&Server| Arc::ptr_eq(&server.config, provider);
+        let equal = |server: &&Server| server.config == *provider;
+        let servers = || self.servers.iter();
+        (servers().find(same))
+            .or_else(|| servers().find(equal))
+            .ok_or_else(|| ModelError::Client("a server that nothing was said of".to_owned()))
+    }
+
     /// Waits while calls of `model` are held back; a wait too long for that is the caller's.
     async fn pass_gate(
         &self,
-        model: &str,
+        asking: &Asking<'_>,
         attempts: u32,
         deadline: Deadline,
     ) -> Result<(), ModelError> {
         let mut patience = LONGEST_WAIT_IN_PLACE;
         loop {
-            let wait = self.gate.wait(model, Instant::now());
+            let wait = self.gate.wait(&asking.prompt.model, Instant::now());
             if wait.is_zero() {
                 return Ok(());
             }
             if wait > patience || wait >= deadline.left() {
-                return Err(self.failure(held(wait), attempts));
+                return Err(failure(asking.server, held(wait), attempts));
             }
             patience = patience.saturating_sub(wait);
             let spread = spread(wait, fastrand::f64()).min(deadline.left());
@@ -282,33 +314,17 @@ impl Inner {
                 .hold(model, now, now + after.min(LONGEST_WAIT_IN_PLACE));
         }
     }
+}
 
-    async fn listing(&self) -> Result<String, Verdict> {
-        listing::ask(&self.transport, &self.base_url, &self.default_model).await
-    }
+fn failure(server: &Server, verdict: Verdict, attempts: u32) -> ModelError {
+    let error = error(server, verdict, attempts);
+    tracing::Span::current().record("error.code", error.code().as_str());
+    error
+}
 
-    /// How answers come piece by piece, if they do.
-    fn stream(&self, ear: Option<&Ear>) -> Option<Stream> {
-        let wanted = self.stream || ear.is_some_and(Ear::wants_text);
-        wanted.then(|| Stream {
-            kind: Kind::Completions,
-            idle: self.idle,
-            ear: ear.cloned(),
-        })
-    }
-
-    fn failure(&self, verdict: Verdict, attempts: u32) -> ModelError {
-        let error = self.error(verdict, attempts);
-        tracing::Span::current().record("error.code", error.code().as_str());
-        error
-    }
-
-    fn error(&self, mut verdict: Verdict, attempts: u32) -> ModelError {
-        if let Some(key) = &self.key {
-            verdict.refusal = verdict.refusal.without(key.expose());
-        }
-        ModelError::new(verdict, attempts)
-    }
+fn error(server: &Server, mut verdict: Verdict, attempts: u32) -> ModelError {
+    verdict.refusal = server.clean(verdict.refusal);
+    ModelError::new(verdict, attempts)
 }
 
 fn tokens(usage: &Usage) -> meter::Tokens {

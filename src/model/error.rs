@@ -1,7 +1,9 @@
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
 use super::classify::{Class, Verdict};
+use crate::config::ProviderConfig;
 use crate::fault::{ErrorCode, Fault};
 
 /// Why a model call gave no answer. No text here holds the key or a prompt.
@@ -141,6 +143,9 @@ impl fmt::Display for Refused {
     }
 }
 
+/// So much of a secret's start is no accident in a text.
+const MASKED: usize = 8;
+
 /// One failed attempt in words.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Refusal {
@@ -148,7 +153,7 @@ pub(super) struct Refusal {
     /// What the provider said, or what happened.
     pub(super) what: String,
     /// What to do about it.
-    pub(super) advice: Option<&'static str>,
+    pub(super) advice: Option<Cow<'static, str>>,
     /// The provider's id of the request.
     pub(super) request_id: Option<String>,
 }
@@ -161,7 +166,19 @@ impl Refusal {
         }
     }
 
-    /// Takes `secret` out of what a provider may have repeated.
+    /// The advice, with the settings that count for this server.
+    pub(super) fn advising(mut self, server: &ProviderConfig) -> Self {
+        let key = "OPENAI_API_KEY";
+        if let Some(advice) = &self.advice
+            && advice.contains(key)
+            && server.key_variable != key
+        {
+            self.advice = Some(advice.replace(key, &server.key_variable).into());
+        }
+        self
+    }
+
+    /// Takes `secret` out of what a provider may have repeated, whole or with its middle masked.
     pub(super) fn without(mut self, secret: &str) -> Self {
         if !secret.is_empty() {
             for text in [Some(&mut self.what), self.request_id.as_mut()]
@@ -170,6 +187,13 @@ impl Refusal {
             {
                 if text.contains(secret) {
                     *text = text.replace(secret, "[secret]");
+                }
+                if let Some(start) = secret.get(..MASKED).filter(|start| text.contains(start)) {
+                    let words = text.split(' ').map(|word| match word.find(start) {
+                        Some(at) => format!("{}[secret]", word.get(..at).unwrap_or_default()),
+                        None => word.to_owned(),
+                    });
+                    *text = words.collect::<Vec<_>>().join(" ");
                 }
             }
         }

@@ -50,8 +50,8 @@ fn seconds(text: &str, per_second: f64) -> Option<Duration> {
 
 /// RFC 9110, section 5.6.7.
 fn until(text: &str, now: DateTime<Utc>) -> Option<Duration> {
-    let then = DateTime::parse_from_rfc2822(text.trim()).ok()?;
-    let left = then.with_timezone(&Utc) - now;
+    let then = DateTime::<Utc>::from(httpdate::parse_http_date(text.trim()).ok()?);
+    let left = then - now;
     Some(left.to_std().unwrap_or_default().min(LONGEST_WAIT))
 }
 
@@ -74,6 +74,9 @@ mod tests {
             ("retry-after", " 0.5 ", ms(500)),
             ("retry-after", "0", ms(0)),
             ("retry-after", "Thu, 01 Jan 2026 00:00:07 GMT", ms(7000)),
+            // The two older forms, which RFC 9110 has everybody take.
+            ("retry-after", "Thursday, 01-Jan-26 00:00:07 GMT", ms(7000)),
+            ("retry-after", "Thu Jan  1 00:00:07 2026", ms(7000)),
             ("retry-after", "Wed, 31 Dec 2025 00:00:00 GMT", ms(0)),
             ("retry-after", "1e30", Some(LONGEST_WAIT)),
             ("retry-after", "inf", Some(LONGEST_WAIT)),

@@ -2,35 +2,56 @@
 
 use serde_json::value::RawValue;
 
-use super::classify::Verdict;
+use super::classify::{Class, Verdict};
 use super::lenient::{Fields, elements, text};
-use super::transport::Transport;
+use super::server::{Dialect, Server};
 
 /// Asks which models there are, and says whether `model` is among them.
-pub(super) async fn ask(
-    transport: &Transport,
-    base_url: &str,
-    model: &str,
-) -> Result<String, Verdict> {
-    let body = match transport.get(&format!("{base_url}/models")).await {
+pub(super) async fn ask(server: &Server, model: &str) -> Result<String, Verdict> {
+    let url = &server.config.base_url;
+    let body = match server.transport.get(&server.listing()).await {
         Ok(body) => body,
         // Not every compatible server has the listing.
         Err(verdict) if matches!(verdict.refusal.status, Some(404 | 405 | 501)) => {
-            return Ok(format!("{base_url} answers; it does not list its models"));
+            try_key(server, model).await?;
+            return Ok(format!("{url} answers; it does not list its models"));
         }
         Err(verdict) => return Err(verdict),
     };
+    // Some show their models to everybody: that proves no key.
+    let is_public = server.config.api_key.is_some()
+        && (server.transport.anonymous().get(&server.listing()).await).is_ok();
+    if is_public {
+        try_key(server, model).await?;
+    }
     let ids = model_ids(&body);
-    Ok(if ids.iter().any(|id| id == model) {
-        format!("{base_url} answers and has {model}")
+    Ok(if server.is_resource() {
+        // What is listed there are models, what is asked are deployments.
+        format!("{url} answers")
+    } else if ids.iter().any(|id| id == model) {
+        format!("{url} answers and has {model}")
     } else if ids.is_empty() {
-        format!("{base_url} answers; it lists no models")
+        format!("{url} answers; it lists no models")
     } else {
         format!(
-            "{base_url} answers, but {model} is not among its {} models",
+            "{url} answers, but {model} is not among its {} models",
             ids.len()
         )
     })
+}
+
+/// Asks for nothing, which every server refuses and none charges for. Keys come first.
+async fn try_key(server: &Server, model: &str) -> Result<(), Verdict> {
+    if server.config.api_key.is_none() {
+        return Ok(());
+    }
+    let base = server.config.base_url.trim_end_matches('/');
+    let url = format!("{base}{}", server.path(Dialect::Completions, model));
+    let nothing = serde_json::json!({"model": model, "messages": []});
+    match server.transport.post(&url, nothing.to_string()).await {
+        Err(verdict) if verdict.class == Class::Auth => Err(verdict),
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 /// The ids of a listing of models: `{"data": [{"id": …}]}`.

@@ -1,28 +1,35 @@
-//! The model: asks an OpenAI-compatible server over the Chat Completions API.
+//! The model: asks OpenAI-compatible servers, over Chat Completions or over Responses.
 //!
-//! One call in, one [`Answer`](crate::chat::Answer) out: the request is mapped (`request`,
-//! `replay`), sent (`transport`), the reply mapped (`reply`), wherever it comes in pieces after these
-//! are put together (`stream`), and every failure classified
-//! (`classify`). Short troubles are waited out here (`retry`, `gate`); longer ones are the caller's.
+//! One call in, one [`Answer`](crate::chat::Answer) out: the prompt is made legal (`legal`), written
+//! in the dialect of its server (`completions`, `responses`), sent (`server`, `transport`), the reply
+//! read, which may come in pieces (`stream`), and every failure classified (`classify`). Short troubles
+//! are waited out here (`retry`, `gate`, `throttle`); longer ones are the caller's.
 //! It stores nothing, runs no tools, and decides nothing about a job. It may import the leaves and
 //! the configuration; nothing else names `async_openai`, `reqwest` or `tower`.
 
+mod asking;
 mod classify;
 mod client;
 mod completions;
 mod error;
 mod gate;
 mod hints;
+mod legal;
 mod lenient;
 mod listing;
+mod manner;
 mod piece;
 mod provider_error;
+mod responses;
 mod retry;
+mod server;
+mod spoken;
 mod stream;
 #[cfg(test)]
 mod tests;
 mod throttle;
 mod transport;
+mod usage;
 
 pub use client::Model;
 pub use error::{ModelError, Refused};

@@ -2,6 +2,7 @@
 
 use serde_json::value::RawValue;
 
+use super::classify::Mend;
 use super::lenient::{Fields, elements, text};
 
 /// The most characters of a provider's message that are kept.
@@ -164,31 +165,63 @@ impl ProviderError {
 
     /// The conversation is longer than the model's context.
     pub(super) fn is_context_overflow(&self) -> bool {
-        const PHRASES: [&str; 12] = [
+        const PHRASES: [&str; 22] = [
             "maximum context length",
             "context length exceeded",
             "context length is",
+            "context length of",
+            "context_length_exceeded",
+            "contextwindowexceeded",
             "context window",
             "available context size",
             "context size is",
+            "context size of",
+            "context size has been exceeded",
             "context limit",
             "maximum model length",
+            "max_model_len",
             "prompt is too long",
+            "prompt too long",
+            "prompt tokens exceed",
             "input is too long",
             "too many tokens",
             "input token count",
+            "maximum prompt length",
+            "exceeds the model's maximum",
         ];
         const WORDS: [&str; 2] = ["context_length_exceeded", "exceed_context_size_error"];
         // LiteLLM calls any text that is too long a context overflow; only the phrases count.
         let message = self.message.to_ascii_lowercase();
+        let is_of_a_field =
+            self.code == "string_above_max_length" || message.contains("string too long");
         WORDS.contains(&self.code.as_str())
             || WORDS.contains(&self.kind.as_str())
-            || PHRASES.iter().any(|phrase| message.contains(phrase))
+            || (!is_of_a_field && PHRASES.iter().any(|phrase| message.contains(phrase)))
+            || (message.contains("input length") && message.contains("exceed"))
     }
 
-    /// OpenAI's newer models take tools in Chat Completions only without reasoning.
-    pub(super) fn wants_responses_api(&self) -> bool {
-        self.message.contains("not supported") && self.message.contains("/v1/responses")
+    /// What would make another request of the refused one.
+    pub(super) fn mend(&self) -> Option<Mend> {
+        let message = self.message.to_ascii_lowercase();
+        let says = |words: &[&str]| words.iter().all(|word| message.contains(word));
+        if says(&["not supported", "/v1/responses"]) || says(&["only supported in v1/responses"]) {
+            Some(Mend::SpeakResponses)
+        } else if says(&["encrypted content", "not supported"])
+            || says(&["reasoning.encrypted_content", "not supported"])
+        {
+            Some(Mend::AskForNoThoughts)
+        } else if self.code == "invalid_encrypted_content"
+            || says(&["encrypted content", "could not be"])
+            || says(&["item with id 'rs_", "not found"])
+            || says(&["of type 'reasoning'", "without its required following item"])
+            || says(&["without its required 'reasoning' item"])
+        {
+            Some(Mend::ForgetThoughts)
+        } else if says(&["max_tokens", "not supported", "max_completion_tokens"]) {
+            Some(Mend::LimitCompletionTokens)
+        } else {
+            None
+        }
     }
 
     fn word(&self) -> &str {

@@ -8,14 +8,15 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_openai::error::OpenAIError;
 use async_openai::middleware::HttpRequestFactory;
 use bytes::{Bytes, BytesMut};
-use http::header::{AUTHORIZATION, CONTENT_LENGTH};
-use http::{HeaderValue, StatusCode};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, StatusCode};
 use serde_json::value::RawValue;
 
 use crate::escape::disarm_well_formed;
@@ -23,6 +24,7 @@ use crate::escape::disarm_well_formed;
 use super::classify::{Verdict, classify};
 use super::error::ModelError;
 use super::hints::Hints;
+use super::server::Dialect;
 use super::stream::{self, Ear};
 use crate::clock::{Clock, SystemClock};
 
@@ -65,8 +67,9 @@ pub(super) fn http_client() -> Result<reqwest::Client, ModelError> {
 #[derive(Clone)]
 pub(super) struct Transport {
     http: reqwest::Client,
-    /// Without a key there is no `Authorization`; the crate would send an empty one.
-    authorization: Option<HeaderValue>,
+    /// What every request carries. Without a key there is no `Authorization`; the crate would send an
+    /// empty one.
+    headers: Arc<HeaderMap>,
     /// Answers come piece by piece.
     stream: Option<Stream>,
 }
@@ -74,17 +77,17 @@ pub(super) struct Transport {
 /// How an answer is read that comes piece by piece.
 #[derive(Clone, Debug)]
 pub(super) struct Stream {
-    pub(super) kind: stream::Kind,
+    pub(super) dialect: Dialect,
     /// How long it may be silent.
     pub(super) idle: Duration,
     pub(super) ear: Option<Ear>,
 }
 
 impl Transport {
-    pub(super) fn new(http: reqwest::Client, authorization: Option<HeaderValue>) -> Self {
+    pub(super) fn new(http: reqwest::Client, headers: HeaderMap) -> Self {
         Self {
             http,
-            authorization,
+            headers: Arc::new(headers),
             stream: None,
         }
     }
@@ -97,10 +100,25 @@ impl Transport {
         }
     }
 
+    /// The same, for nobody in particular.
+    pub(super) fn anonymous(&self) -> Self {
+        Self {
+            headers: Arc::default(),
+            ..self.clone()
+        }
+    }
+
     /// The JSON at `url`.
     pub(super) async fn get(&self, url: &str) -> Result<Bytes, Verdict> {
         let request = self.http.get(url).build().map_err(network)?;
         Ok(self.exchange(request).await?.1)
+    }
+
+    /// What comes of the JSON `body` at `url`.
+    pub(super) async fn post(&self, url: &str, body: String) -> Result<Bytes, Verdict> {
+        let request = self.http.post(url).body(body);
+        let request = request.header(CONTENT_TYPE, "application/json").build();
+        Ok(self.exchange(request.map_err(network)?).await?.1)
     }
 
     /// Sends `request` and reads a success whole.
@@ -108,9 +126,10 @@ impl Transport {
         &self,
         mut request: reqwest::Request,
     ) -> Result<(StatusCode, Bytes), Verdict> {
-        match self.authorization.clone() {
-            Some(value) => drop(request.headers_mut().insert(AUTHORIZATION, value)),
-            None => drop(request.headers_mut().remove(AUTHORIZATION)),
+        let headers = request.headers_mut();
+        headers.remove(AUTHORIZATION);
+        for (name, value) in &*self.headers {
+            headers.insert(name.clone(), value.clone());
         }
         disarm_body(&mut request);
         let mut response = self.http.execute(request).await.map_err(network)?;
@@ -128,10 +147,10 @@ impl Transport {
             return Err(classify(status.as_u16(), &hints, &body));
         }
         let body = match &self.stream {
-            Some(Stream { kind, idle, ear }) => {
+            Some(Stream { dialect, idle, ear }) => {
                 let (idle, most) = (*idle, MAX_REPLY);
                 let patience = stream::Patience { idle, most };
-                stream::read(&mut response, *kind, patience, ear.as_ref()).await?
+                stream::read(&mut response, *dialect, patience, ear.as_ref()).await?
             }
             None => read(&mut response, MAX_REPLY)
                 .await

@@ -49,8 +49,7 @@ impl Profiles {
 
     /// The models that are named in full, or as fallbacks.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        let globs = self.globs.iter().map(|(_, profile)| profile);
-        let fallbacks = (self.named.values().chain(globs)).flat_map(|profile| &profile.fallbacks);
+        let fallbacks = self.all().flat_map(|(_, profile)| &profile.fallbacks);
         self.named.keys().chain(fallbacks).map(String::as_str)
     }
 
@@ -201,7 +200,10 @@ fn server(
         .text("base_url")
         .and_then(|text| noted(fields, "base_url", provider::base_url(&text, "api_key_env")));
     let mut server = match own_url {
-        Some(base_url) => super::ProviderConfig::new(base_url, None),
+        Some(base_url) => super::ProviderConfig {
+            key_variable: "api_key_env in CHAT_MODEL_CONFIG".to_owned(),
+            ..super::ProviderConfig::new(base_url, None)
+        },
         None => (*defaults.provider).clone(),
     };
     if let Some(variable) = fields.text("api_key_env") {

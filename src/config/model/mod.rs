@@ -180,6 +180,12 @@ impl ModelConfig {
         self.profiles.all()
     }
 
+    /// The servers that models are asked at, the default one first; some may be the same.
+    pub fn providers(&self) -> impl Iterator<Item = &Arc<ProviderConfig>> {
+        let all = std::iter::once(&self.defaults).chain(self.entries().map(|(_, profile)| profile));
+        all.map(|profile| &profile.provider)
+    }
+
     /// The models that are known by name: the default one, the allowed ones, those of the file and
     /// their fallbacks.
     #[must_use]

@@ -89,6 +89,12 @@ impl ProviderConfig {
             ..Self::default()
         }
     }
+
+    /// Whether it is OpenAI's own server.
+    #[must_use]
+    pub fn is_openai(&self) -> bool {
+        super::provider::is_openai(&self.base_url)
+    }
 }
 
 /// Azure's ways: the key in `api-key`, and a version in the address.

@@ -4,3 +4,5 @@ mod replay;
 pub(super) mod reply;
 pub(super) mod request;
 mod shown;
+
+pub(super) use shown::DataUrl;

@@ -9,12 +9,11 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use super::super::legal::call_id;
 use super::super::lenient::{Fields, elements, is_object, present, words};
 use super::super::piece::{Piece, replaced};
+use super::super::spoken::{Spoken, is_name, is_output, legal_arguments, legal_name};
 use crate::chat::ToolCall;
-
-/// The most characters of a function's name that `OpenAI` takes.
-const MAX_NAME: usize = 64;
 
 /// An assistant message as it is sent.
 pub(in crate::model) enum Replay<'a> {
@@ -25,9 +24,17 @@ pub(in crate::model) enum Replay<'a> {
 }
 
 impl<'a> Replay<'a> {
-    /// `message` made legal; `calls` are the ones that tool messages answer.
-    pub(in crate::model) fn new(message: &'a RawValue, calls: &'a [ToolCall]) -> Self {
-        if is_legal(message, calls) {
+    /// `message` made legal; `calls` are the ones that tool messages answer. What is not from the
+    /// server that it goes to, or was said in the other dialect, is written anew: servers refuse
+    /// fields that they do not know.
+    pub(in crate::model) fn new(
+        message: &'a RawValue,
+        calls: &'a [ToolCall],
+        at_home: bool,
+    ) -> Self {
+        if !at_home || is_output(message) {
+            Self::Patched(written(message, calls, at_home))
+        } else if is_legal(message, calls) {
             Self::Unchanged(message)
         } else {
             Self::Patched(patch(message, calls))
@@ -120,12 +127,33 @@ fn is_null(json: &RawValue) -> bool {
     json.get() == "null"
 }
 
-fn is_name(name: &str) -> bool {
-    (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(is_name_byte)
-}
-
-fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
+/// What an answer from elsewhere says and asks for, in our own words.
+fn written<'a>(message: &'a RawValue, calls: &'a [ToolCall], at_home: bool) -> Piece<'a> {
+    let said = Spoken::read(message).words();
+    let text = |text: &'static str| Piece::Text(text.into());
+    let mut fields = vec![("role".into(), text("assistant"))];
+    if !said.is_empty() || calls.is_empty() {
+        fields.push(("content".into(), Piece::Text(said.into())));
+    }
+    if !calls.is_empty() {
+        let call = |call: &'a ToolCall| {
+            let function = vec![
+                ("name".into(), Piece::Text(legal_name(&call.name))),
+                (
+                    "arguments".into(),
+                    Piece::Text(legal_arguments(&call.arguments).into()),
+                ),
+            ];
+            Piece::Object(vec![
+                ("id".into(), Piece::Text(call_id(&call.call_id, at_home))),
+                ("type".into(), text("function")),
+                ("function".into(), Piece::Object(function)),
+            ])
+        };
+        let calls = calls.iter().map(call).collect();
+        fields.push(("tool_calls".into(), Piece::List(calls)));
+    }
+    Piece::Object(fields)
 }
 
 /// `message` with its role, content and calls as they must be, all else as it is.
@@ -186,35 +214,11 @@ fn patch_call<'a>(given: Option<&'a RawValue>, call: &'a ToolCall) -> Piece<'a> 
 
 fn patch_function<'a>(given: Option<&'a RawValue>, call: &'a ToolCall) -> Piece<'a> {
     let fields = given.map(Fields::read).unwrap_or_default();
-    let arguments = if is_object(&call.arguments) {
-        call.arguments.as_str()
-    } else {
-        "{}"
-    };
+    let arguments = legal_arguments(&call.arguments);
     let name = Piece::Text(legal_name(&call.name));
     let arguments = Piece::Text(arguments.into());
     replaced(
         fields,
         [("name", Some(name)), ("arguments", Some(arguments))],
     )
-}
-
-/// A name that the model made up, in the characters that a provider takes back.
-fn legal_name(name: &str) -> Cow<'_, str> {
-    if is_name(name) {
-        return name.into();
-    }
-    let cleaned: String = (name.chars().take(MAX_NAME))
-        .map(|char| {
-            u8::try_from(char)
-                .ok()
-                .filter(|byte| is_name_byte(*byte))
-                .map_or('_', char::from)
-        })
-        .collect();
-    if cleaned.is_empty() {
-        "unnamed".into()
-    } else {
-        cleaned.into()
-    }
 }

@@ -4,46 +4,17 @@
 //! out rather than sent as null, and `strict` of a function is never sent: false is the default, and
 //! servers that do not know the field may refuse it.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::super::legal::{Line, text};
+use super::super::manner::Manner;
 use super::replay::Replay;
 use super::shown::{ShownPart, parts};
-use crate::chat::{Message, Prompt, PromptMessage, ReasoningEffort, ToolChoice, ToolSpec};
-
-/// What differs between servers of the same API.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::model) enum Dialect {
-    /// OpenAI itself and Azure: the limit of an answer is `max_completion_tokens`; reasoning models
-    /// there refuse the older name.
-    OpenAi,
-    /// Everyone else: `max_tokens`, which Ollama and older servers alone know.
-    Compatible,
-}
-
-impl Dialect {
-    /// The dialect spoken at `base_url`.
-    pub(in crate::model) fn of(base_url: &str) -> Self {
-        let url = url::Url::parse(base_url).ok();
-        let host = url
-            .as_ref()
-            .and_then(url::Url::host_str)
-            .unwrap_or_default();
-        let at_home = host == "api.openai.com"
-            || [
-                ".api.openai.com",
-                ".openai.azure.com",
-                ".cognitiveservices.azure.com",
-            ]
-            .iter()
-            .any(|domain| host.ends_with(domain));
-        if at_home {
-            Self::OpenAi
-        } else {
-            Self::Compatible
-        }
-    }
-}
+use crate::chat::{Content, ReasoningEffort, Role, ToolSpec};
+use crate::config::MaxTokensField;
 
 /// The body of a request, borrowed from its prompt.
 #[derive(Serialize)]
@@ -78,6 +49,7 @@ pub(in crate::model) struct Request<'a> {
     stream_options: Option<StreamOptions>,
 }
 
+/// The usage of an answer that comes piece by piece comes last, to who asks for it.
 #[derive(Serialize)]
 struct StreamOptions {
     include_usage: bool,
@@ -86,11 +58,14 @@ struct StreamOptions {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Said<'a> {
-    System {
+    Plain {
         role: &'static str,
-        content: &'a str,
+        content: Cow<'a, str>,
     },
-    Given(&'a Message),
+    Parts {
+        role: &'static str,
+        content: &'a Content,
+    },
     Assistant(Replay<'a>),
     Shown {
         role: &'static str,
@@ -118,55 +93,47 @@ struct Function<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// The request that `prompt` is, at a server that speaks `dialect`.
-    pub(in crate::model) fn new(prompt: &'a Prompt, dialect: Dialect) -> Self {
-        let options = &*prompt.options;
-        let with_tools = !prompt.tools.is_empty();
-        let (max_completion_tokens, max_tokens) = match dialect {
-            Dialect::OpenAi => (options.max_output_tokens, None),
-            Dialect::Compatible => (None, options.max_output_tokens),
+    /// The request that `lines` and `tools` are, made in this manner.
+    pub(in crate::model) fn new(
+        lines: &'a [Line<'a>],
+        tools: &'a [ToolSpec],
+        manner: &Manner<'a>,
+    ) -> Self {
+        let wanted = manner.wanted;
+        let (max_completion_tokens, max_tokens) = match manner.max_tokens_field {
+            MaxTokensField::MaxCompletionTokens => (wanted.max_output_tokens, None),
+            MaxTokensField::MaxTokens => (None, wanted.max_output_tokens),
         };
         Self {
-            model: &prompt.model,
-            messages: messages(&prompt.messages),
-            tools: prompt.tools.iter().map(tool).collect(),
-            // A choice without tools is refused. With the choice `none` the tools stay: they keep
-            // the provider's cached prefix, and make tool messages in the history legal.
-            tool_choice: with_tools.then_some(prompt.tool_choice).and_then(choice),
-            parallel_tool_calls: options.parallel_tool_calls.filter(|_| with_tools),
-            temperature: options.temperature,
-            top_p: options.top_p,
+            model: manner.model,
+            messages: messages(lines),
+            tools: tools.iter().map(tool).collect(),
+            tool_choice: wanted.tool_choice,
+            parallel_tool_calls: wanted.parallel_tool_calls,
+            temperature: wanted.temperature,
+            top_p: wanted.top_p,
             max_completion_tokens,
             max_tokens,
-            seed: options.seed,
-            stop: options.stop.as_deref(),
-            reasoning_effort: options.reasoning_effort,
-            response_format: options.response_format.as_ref(),
-            stream: None,
-            stream_options: None,
-        }
-    }
-
-    /// The same, to be answered piece by piece; the usage comes last.
-    pub(in crate::model) fn streamed(self) -> Self {
-        Self {
-            stream: Some(true),
-            stream_options: Some(StreamOptions {
+            seed: wanted.seed,
+            stop: wanted.stop,
+            reasoning_effort: wanted.reasoning_effort,
+            response_format: wanted.response_format,
+            stream: manner.streamed.then_some(true),
+            stream_options: manner.streamed.then_some(StreamOptions {
                 include_usage: true,
             }),
-            ..self
         }
     }
 }
 
 /// A tool message holds text alone, and an assistant's tool messages stand together: what the tools
 /// of a round showed follows as a message of the user.
-fn messages(messages: &[PromptMessage]) -> Vec<Said<'_>> {
-    let mut all = Vec::with_capacity(messages.len());
+fn messages<'a>(lines: &'a [Line<'a>]) -> Vec<Said<'a>> {
+    let mut all = Vec::with_capacity(lines.len());
     let mut shown = Vec::new();
-    for message in messages {
-        let next = match message {
-            PromptMessage::Tool {
+    for line in lines {
+        let next = match line {
+            Line::Result {
                 call_id,
                 content,
                 media,
@@ -179,22 +146,40 @@ fn messages(messages: &[PromptMessage]) -> Vec<Said<'_>> {
                 });
                 continue;
             }
-            PromptMessage::System(content) => Said::System {
+            Line::System(content) => Said::Plain {
                 role: "system",
-                content,
+                content: (*content).into(),
             },
-            PromptMessage::Given(message) => Said::Given(message),
-            PromptMessage::Assistant {
+            Line::Said { role, content } => said(*role, content),
+            Line::Answer {
                 message,
-                tool_calls,
-                asked: _,
-            } => Said::Assistant(Replay::new(message, tool_calls)),
+                calls,
+                at_home,
+            } => Said::Assistant(Replay::new(message, calls, *at_home)),
         };
         show(&mut shown, &mut all);
         all.push(next);
     }
     show(&mut shown, &mut all);
     all
+}
+
+/// Only users show pictures; the words of others are sent as one text, which every server takes.
+fn said(role: Role, content: &Content) -> Said<'_> {
+    match role {
+        Role::User => Said::Parts {
+            role: "user",
+            content,
+        },
+        Role::System => Said::Plain {
+            role: "system",
+            content: text(content),
+        },
+        Role::Assistant => Said::Plain {
+            role: "assistant",
+            content: text(content),
+        },
+    }
 }
 
 fn show<'a>(shown: &mut Vec<ShownPart<'a>>, all: &mut Vec<Said<'a>>) {
@@ -214,14 +199,5 @@ fn tool(spec: &ToolSpec) -> Tool<'_> {
             description: &spec.description,
             parameters: &spec.schema,
         },
-    }
-}
-
-/// `auto` is what a server does unasked.
-fn choice(choice: ToolChoice) -> Option<&'static str> {
-    match choice {
-        ToolChoice::Auto => None,
-        ToolChoice::None => Some("none"),
-        ToolChoice::Required => Some("required"),
     }
 }

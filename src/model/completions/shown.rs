@@ -35,7 +35,7 @@ pub(super) struct File<'a> {
 }
 
 /// The bytes themselves as an address (RFC 2397), written without a copy.
-pub(super) struct DataUrl<'a>(pub(super) &'a Media);
+pub(in crate::model) struct DataUrl<'a>(pub(in crate::model) &'a Media);
 
 impl fmt::Display for DataUrl<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -62,16 +62,3 @@ impl Ear {
         (self.hear)(heard);
     }
 }
-
-/// Which API's stream it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// Chunks of Chat Completions.
-    Completions,
-    /// Events of Responses.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the client does not ask for it yet")
-    )]
-    Responses,
-}

@@ -5,10 +5,11 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::super::classify::Verdict;
+use super::super::server::Dialect;
 use super::completions::Chunks;
 use super::responses::Events;
 use super::sse::{Decoder, Message, TooLong};
-use super::{Ear, Heard, Kind};
+use super::{Ear, Heard};
 use crate::escape::armour;
 
 /// The most bytes of a stream, whose every word comes with some two hundred around it.
@@ -55,11 +56,11 @@ pub(super) enum Course {
 /// or grows too large.
 pub(in super::super) async fn read(
     response: &mut reqwest::Response,
-    kind: Kind,
+    dialect: Dialect,
     patience: Patience,
     ear: Option<&Ear>,
 ) -> Result<Bytes, Verdict> {
-    let mut reading = Reading::new(kind, patience.most, ear);
+    let mut reading = Reading::new(dialect, patience.most, ear);
     let mut is_first = true;
     loop {
         let piece = if is_first {
@@ -103,12 +104,12 @@ pub(super) struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    pub(super) fn new(kind: Kind, most: usize, ear: Option<&'a Ear>) -> Self {
+    pub(super) fn new(dialect: Dialect, most: usize, ear: Option<&'a Ear>) -> Self {
         Self {
             body: Body::Unknown(BytesMut::new()),
-            sum: match kind {
-                Kind::Completions => Sum::Completions(Chunks::default()),
-                Kind::Responses => Sum::Responses(Events::default()),
+            sum: match dialect {
+                Dialect::Completions => Sum::Completions(Chunks::default()),
+                Dialect::Responses => Sum::Responses(Events::default()),
             },
             read: 0,
             most,

@@ -4,8 +4,9 @@ use proptest::prelude::*;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use super::super::server::Dialect;
 use super::reading::Reading;
-use super::{Ear, Heard, Kind};
+use super::{Ear, Heard};
 use crate::chat::Answer;
 use crate::model::classify::{Class, Verdict};
 use crate::model::completions::reply;
@@ -13,7 +14,7 @@ use crate::model::completions::reply;
 const MOST: usize = 7 << 20;
 
 /// What a stream of these bytes comes to, and the text that was heard of it.
-fn read_in(kind: Kind, pieces: &[&[u8]]) -> (Result<String, Verdict>, String) {
+fn read_in(dialect: Dialect, pieces: &[&[u8]]) -> (Result<String, Verdict>, String) {
     let heard = Arc::<Mutex<String>>::default();
     let kept = Arc::clone(&heard);
     let ear = Ear::new(true, move |heard| {
@@ -21,7 +22,7 @@ fn read_in(kind: Kind, pieces: &[&[u8]]) -> (Result<String, Verdict>, String) {
             kept.lock().unwrap().push_str(text);
         }
     });
-    let mut reading = Reading::new(kind, MOST, Some(&ear));
+    let mut reading = Reading::new(dialect, MOST, Some(&ear));
     let mut failed = None;
     for piece in pieces {
         match reading.take(piece) {
@@ -44,7 +45,7 @@ fn read_in(kind: Kind, pieces: &[&[u8]]) -> (Result<String, Verdict>, String) {
 }
 
 fn read(body: &str) -> (Result<String, Verdict>, String) {
-    read_in(Kind::Completions, &[body.as_bytes()])
+    read_in(Dialect::Completions, &[body.as_bytes()])
 }
 
 fn answer(reply: &str) -> Answer {
@@ -279,11 +280,11 @@ fn a_stream_without_bounds_is_not_read_to_its_end() {
     let piece = "x".repeat(1 << 20);
     let chunk = format!("data: {}\n\n", chunk(&json!({ "content": piece })));
     let pieces = [chunk.as_bytes(); 9];
-    let (read, _) = read_in(Kind::Completions, &pieces);
+    let (read, _) = read_in(Dialect::Completions, &pieces);
     assert!(read.unwrap_err().refusal.what.contains("MiB"));
     let comment = format!(": {}\n", "x".repeat(1 << 20));
     let pieces = [comment.as_bytes(); 70];
-    assert!(read_in(Kind::Completions, &pieces).0.is_err());
+    assert!(read_in(Dialect::Completions, &pieces).0.is_err());
 }
 
 #[test]
@@ -305,16 +306,19 @@ fn a_response_comes_whole_with_its_last_event() {
             event(json!({"type": "response.completed", "response": response(output)})),
         ];
         let body = body.concat();
-        let (reply, heard) = read_in(Kind::Responses, &[body.as_bytes()]);
+        let (reply, heard) = read_in(Dialect::Responses, &[body.as_bytes()]);
         let reply: Value = serde_json::from_str(&reply.unwrap()).unwrap();
         assert_eq!(reply, response(json!([item])));
         assert_eq!(heard, "Hello");
     }
-    let (cut, _) = read_in(Kind::Responses, &[delta("Hel").as_bytes(), done.as_bytes()]);
+    let (cut, _) = read_in(
+        Dialect::Responses,
+        &[delta("Hel").as_bytes(), done.as_bytes()],
+    );
     assert_eq!(cut.unwrap_err().class, Class::Unavailable);
     let error =
         event(json!({"type": "error", "code": "rate_limit_exceeded", "message": "slow down"}));
-    assert!(read_in(Kind::Responses, &[error.as_bytes()]).0.is_err());
+    assert!(read_in(Dialect::Responses, &[error.as_bytes()]).0.is_err());
 }
 
 /// A message, and how its texts are cut and mixed.
@@ -411,7 +415,7 @@ proptest! {
             pieces.push(piece);
             rest = tail;
         }
-        let (reply, heard) = read_in(Kind::Completions, &pieces);
+        let (reply, heard) = read_in(Dialect::Completions, &pieces);
         let reply = reply.unwrap();
         prop_assert_eq!(serde_json::from_str::<Value>(&reply).unwrap(), plain.clone());
         let (streamed, whole) = (answer(&reply), answer(&plain.to_string()));

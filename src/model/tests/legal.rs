@@ -11,7 +11,7 @@ use crate::chat::{PromptMessage, ToolCall};
 use crate::model::completions::reply;
 
 /// Panics where `OpenAI` would answer 400.
-fn assert_legal(body: &Value) {
+pub(super) fn assert_legal(body: &Value) {
     let mut open: Vec<String> = Vec::new();
     for message in body["messages"].as_array().unwrap() {
         let role = message["role"].as_str().unwrap();

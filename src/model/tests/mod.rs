@@ -5,16 +5,21 @@ mod legal;
 mod replay;
 mod reply;
 mod request;
+mod responses;
 
 use std::sync::Arc;
 
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::completions::request::{Dialect, Request};
+use super::completions::request::Request;
+use super::legal::lines;
+use super::manner::{Manner, Reasoning, Wanted};
+use super::responses::request::Request as ResponsesRequest;
 use crate::chat::{
     Content, Message, ModelOptions, Prompt, PromptMessage, Role, ToolCall, ToolChoice,
 };
+use crate::config::{MaxTokensField, ModelProfile, ProviderConfig};
 
 fn raw(json: &str) -> Arc<RawValue> {
     RawValue::from_string(json.to_owned()).unwrap().into()
@@ -45,9 +50,51 @@ fn prompt(messages: Vec<PromptMessage>) -> Prompt {
     }
 }
 
+fn profile() -> ModelProfile {
+    ModelProfile::at(ProviderConfig::new("http://127.0.0.1:1/v1", None))
+}
+
+fn manner<'a>(prompt: &'a Prompt, profile: &ModelProfile) -> Manner<'a> {
+    Manner {
+        model: &prompt.model,
+        wanted: Wanted::of(prompt, profile),
+        max_tokens_field: profile
+            .max_tokens_field
+            .unwrap_or(MaxTokensField::MaxTokens),
+        reasoning: Reasoning::Kept,
+        streamed: false,
+    }
+}
+
+/// Models whose names start so are asked elsewhere.
+const ELSEWHERE: &str = "elsewhere";
+
 /// The body that `prompt` is sent as.
 fn body(prompt: &Prompt) -> String {
-    serde_json::to_string(&Request::new(prompt, Dialect::Compatible)).unwrap()
+    body_for(prompt, &profile())
+}
+
+/// The same, for a model with this profile.
+fn body_for(prompt: &Prompt, profile: &ModelProfile) -> String {
+    let lines = lines(&prompt.messages, profile.images, is_home);
+    let request = Request::new(&lines, &prompt.tools, &manner(prompt, profile));
+    serde_json::to_string(&request).unwrap()
+}
+
+/// The body that `prompt` is sent as over Responses.
+fn response_body(prompt: &Prompt, reasoning: Reasoning) -> String {
+    let profile = profile();
+    let lines = lines(&prompt.messages, true, is_home);
+    let manner = Manner {
+        reasoning,
+        ..manner(prompt, &profile)
+    };
+    let request = ResponsesRequest::new(&lines, &prompt.tools, &manner);
+    serde_json::to_string(&request).unwrap()
+}
+
+fn is_home(model: &str) -> bool {
+    !model.starts_with(ELSEWHERE)
 }
 
 fn json(text: &str) -> Value {

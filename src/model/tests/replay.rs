@@ -1,3 +1,5 @@
+use serde_json::value::RawValue;
+
 use crate::chat::{PromptMessage, ToolCall};
 
 use super::{body, call, prompt, raw};
@@ -9,11 +11,14 @@ fn replayed(message: &str, calls: Vec<ToolCall>) -> String {
         tool_calls: calls.into(),
         asked: None,
     };
+    #[derive(serde::Deserialize)]
+    struct Body {
+        messages: Vec<Box<RawValue>>,
+    }
+    // Results of the calls may follow.
     let body = body(&prompt(vec![message]));
-    let body = body
-        .strip_prefix(r#"{"model":"gpt-4o-mini","messages":["#)
-        .unwrap();
-    body.strip_suffix("]}").unwrap().to_owned()
+    let body: Body = serde_json::from_str(&body).unwrap();
+    body.messages[0].get().to_owned()
 }
 
 #[test]

@@ -2,12 +2,12 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::{body, json, prompt, raw, user};
+use super::{body, body_for, call, json, profile, prompt, raw, user};
 use crate::chat::{
     Content, ImageUrl, Media, Message, ModelOptions, Part, PromptMessage, ReasoningEffort, Role,
     ToolChoice, ToolSpec,
 };
-use crate::model::completions::request::{Dialect, Request};
+use crate::config::{MaxTokensField, ModelProfile};
 
 fn add() -> Arc<[ToolSpec]> {
     Arc::new([ToolSpec {
@@ -61,13 +61,13 @@ fn what_tools_show_follows_all_tool_messages_of_the_round_as_the_users() {
         content: "[a mark]".into(),
         media: media.into(),
     };
-    let asks = || PromptMessage::Assistant {
+    let asks = |ids: &[&str]| PromptMessage::Assistant {
         message: raw(r#"{"role":"assistant","content":null}"#),
-        tool_calls: Arc::new([]),
+        tool_calls: ids.iter().map(|id| call(id, "show", "{}")).collect(),
         asked: None,
     };
     let sent = json(&body(&prompt(vec![
-        asks(),
+        asks(&["a", "b", "c"]),
         tool("a", vec![shown("image/png", None)]),
         tool("b", vec![]),
         tool(
@@ -77,7 +77,7 @@ fn what_tools_show_follows_all_tool_messages_of_the_round_as_the_users() {
                 shown("image/gif", None),
             ],
         ),
-        asks(),
+        asks(&["d"]),
         tool("d", vec![shown("image/webp", None)]),
         user("Hi"),
     ])));
@@ -152,26 +152,11 @@ fn every_option_reaches_the_server() {
             "reasoning_effort": "low", "response_format": format,
         })
     );
-    let openai = serde_json::to_value(Request::new(&prompt, Dialect::OpenAi)).unwrap();
+    let openai = ModelProfile {
+        max_tokens_field: Some(MaxTokensField::MaxCompletionTokens),
+        ..profile()
+    };
+    let openai = json(&body_for(&prompt, &openai));
     assert_eq!(openai["max_completion_tokens"], json!(800));
     assert_eq!(openai["max_tokens"], json!(null));
-}
-
-#[test]
-fn openai_and_azure_have_a_dialect_of_their_own() {
-    for url in [
-        "https://api.openai.com/v1",
-        "https://eu.api.openai.com/v1",
-        "https://res.openai.azure.com/openai/v1",
-    ] {
-        assert_eq!(Dialect::of(url), Dialect::OpenAi, "{url}");
-    }
-    for url in [
-        "http://127.0.0.1:8080/v1",
-        "https://api.openai.com.example.org/v1",
-        "https://openrouter.ai/api/v1",
-        "x",
-    ] {
-        assert_eq!(Dialect::of(url), Dialect::Compatible, "{url}");
-    }
 }
