@@ -27,10 +27,10 @@ impl Gate {
     }
 }
 
-/// `wait` and up to a tenth more, so that those who were held do not leave at the same moment.
+/// `wait` and up to a twentieth more, so that those who were held do not leave at the same moment.
 /// `random` is in `0..1`.
 pub(super) fn spread(wait: Duration, random: f64) -> Duration {
-    wait.saturating_add(wait.mul_f64(0.1 * random))
+    wait.saturating_add(wait.mul_f64(0.05 * random))
 }
 
 #[cfg(test)]

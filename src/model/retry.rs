@@ -36,7 +36,8 @@ pub(super) fn after(verdict: &Verdict, attempts: u32, left: Duration, random: f6
     let backoff = doubled.min(LONGEST_BACKOFF).mul_f64(random);
     let wait = match after {
         Some(after) if after > LONGEST_WAIT_IN_PLACE => return Next::GiveUp,
-        Some(after) => after.saturating_add(backoff.min(after)),
+        // Kept in full, and spread a little; a server that says when means it.
+        Some(after) => after + after.mul_f64(0.05 * random),
         None => backoff,
     };
     // An attempt that would start at the deadline is none.
@@ -90,7 +91,7 @@ mod tests {
     fn a_servers_wait_is_kept_in_full_and_only_lengthened() {
         let wait = Duration::from_secs(2);
         assert_eq!(after(&busy(Some(wait)), 1, LONG, 0.0), Next::Again(wait));
-        let more = Next::Again(wait + FIRST_BACKOFF);
+        let more = Next::Again(wait.mul_f64(1.05));
         assert_eq!(after(&busy(Some(wait)), 1, LONG, 1.0), more);
     }
 

@@ -37,10 +37,10 @@ pub fn settle(fault: Fault, failures: u32, max_attempts: u32, random: f64) -> Se
         .saturating_mul(2_u32.saturating_pow(failures))
         .min(LONGEST);
     let wait = match after {
-        // What was asked for is kept in full, and spread by a tenth.
+        // What was asked for is kept in full, and spread by a twentieth: the sweep adds a moment.
         Some(after) => {
             let after = after.min(LONGEST_ASKED);
-            after + after.mul_f64(0.1 * random)
+            after + after.mul_f64(0.05 * random)
         }
         None => backoff.mul_f64(random),
     };
@@ -78,7 +78,7 @@ mod tests {
             wait: Duration::from_secs(secs),
         };
         assert_eq!(settle(asked(90), 0, 5, 0.0), park(90));
-        assert_eq!(settle(asked(90), 0, 5, 1.0), park(99));
+        assert_eq!(settle(asked(100), 0, 5, 1.0), park(105));
         assert_eq!(settle(asked(1_000_000), 0, 5, 0.0), park(3600));
     }
 
