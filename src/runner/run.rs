@@ -161,6 +161,7 @@ impl Runner {
             let servers = offer.missing().iter().map(ToString::to_string).collect();
             job.events.say(|| Happening::ToolsMissing { servers });
         }
+        progress.warnings.extend(self.unpriced(&job));
         let conversation_id = job.claimed.run.conversation_id;
         let system = system_prompt(
             &self.jobs.system_prompt,

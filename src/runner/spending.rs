@@ -16,6 +16,23 @@ impl Runner {
     }
 }
 
+impl Runner {
+    /// What is said of a job that may spend so much money and whose model has no price.
+    pub(super) fn unpriced(&self, job: &JobInHand) -> Option<String> {
+        let limits = job
+            .job
+            .budget
+            .is_some_and(|budget| budget.cost_usd.is_some());
+        let is_unpriced = self.models.profile(&job.model).price.is_none();
+        (limits && is_unpriced).then(|| {
+            format!(
+                "the price of {:?} is not known here; budget.cost_usd was not kept",
+                job.model
+            )
+        })
+    }
+}
+
 /// How a job ends whose user has spent it all: one that has begun keeps what it has.
 pub(super) fn day_is_spent(conversation: &Conversation) -> Outcome {
     if conversation.iterations() > 0 {

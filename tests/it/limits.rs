@@ -70,6 +70,20 @@ async fn a_job_ends_when_its_money_is_spent_and_costs_nothing_where_prices_are_u
 }
 
 #[tokio::test]
+async fn a_budget_of_money_for_a_model_without_a_price_is_said_not_to_be_kept() {
+    let setup = Setup::new().model(|_| Reply::text("here you are"));
+    setup
+        .run(async |s| {
+            let job = with(ask("x"), "budget", json!({"cost_usd": 0.5}));
+            let result = s.answer(&job).await;
+            let warning = result["warnings"][0].as_str().unwrap_or_default();
+            assert!(warning.contains("budget.cost_usd"), "{result}");
+            assert_eq!(result["usage"].get("cost_usd"), None);
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn a_user_who_has_spent_the_day_is_refused_and_others_are_not() {
     models(Setup::new(), PRICED)
         .set("CHAT_USER_DAILY_COST", "1")
