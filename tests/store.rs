@@ -15,7 +15,7 @@ use chat_worker::chat::{
 };
 use chat_worker::clock::{Clock as _, SystemClock};
 use chat_worker::config::OnIterationLimit;
-use chat_worker::conversation::{Conversation, Entry, Limits, Step};
+use chat_worker::conversation::{Approval, Conversation, Entry, Limits, Step};
 use chat_worker::fault::{ErrorCode, Failure};
 use chat_worker::ids::{ConversationId, JobId, WorkerId};
 use chat_worker::store::{
@@ -29,6 +29,8 @@ use uuid::Uuid;
 
 use ground::{Ground, completed, job_of};
 
+#[path = "store/approvals.rs"]
+mod approvals;
 #[path = "store/ground.rs"]
 mod ground;
 #[path = "store/prune.rs"]
@@ -753,12 +755,13 @@ fn resumed(entries: impl IntoIterator<Item = Entry>) -> Conversation {
     Conversation::resume(limits, entries).unwrap()
 }
 
-/// The next step; that a call was interrupted is known to the one who reads alone.
+/// The next step; that a call was interrupted, and so allowed, is known to the one who reads alone.
 fn next(conversation: &Conversation) -> Step {
     match conversation.next_step(now()) {
         Step::CallTools(mut calls) => {
             for call in &mut calls {
                 call.interrupted = false;
+                call.approval = Approval::NotAsked;
             }
             Step::CallTools(calls)
         }

@@ -61,7 +61,7 @@ async fn walk(case: Case) {
                 hurry(s).await;
             }
             s.start_worker().await;
-            if case.situation == Situation::Held {
+            if matches!(case.situation, Situation::Held | Situation::HeldLong) {
                 approve_what_waits(s, &job).await;
             }
             if case.situation == Situation::Refused {
@@ -89,7 +89,7 @@ fn setup(situation: Situation, answers: &Arc<AtomicUsize>) -> Setup {
         answers.fetch_add(1, Ordering::Relaxed);
         puppet(request)
     };
-    let more = if situation == Situation::Held {
+    let more = if matches!(situation, Situation::Held | Situation::HeldLong) {
         json!({"approval": ["append"]})
     } else {
         json!({})
@@ -129,6 +129,7 @@ async fn prepare(s: &Scenario, situation: Situation) -> Option<String> {
         | Situation::CalledOff
         | Situation::Overdue
         | Situation::Held
+        | Situation::HeldLong
         | Situation::Refused => None,
     }
 }
@@ -165,11 +166,18 @@ async fn provoke(s: &Scenario, situation: Situation, doomed: &Program) -> String
         }
         Situation::Held => {
             let id = s.send(&job()).await;
-            // The worker may be dead by then.
-            let held = format!("SELECT call_id FROM chat.pending_approvals WHERE job_id = '{id}'");
-            let call = s.row_where(held, |_| true).await["call_id"].clone();
-            let approve = json!({"type": "approve", "job_id": id, "call_id": call, "by": "ann"});
-            s.control(approve.to_string()).await;
+            approve_by_message(s, &id).await;
+            id
+        }
+        Situation::HeldLong => {
+            let id = s
+                .send(&call(&[("calc__append", json!({"line": "x"}))]))
+                .await;
+            tokio::select! {
+                _ = s.waits(&id, "approval") => {}
+                _ = doomed.ended() => {}
+            }
+            approve_by_message(s, &id).await;
             id
         }
         Situation::Overdue => {
@@ -190,6 +198,14 @@ async fn provoke(s: &Scenario, situation: Situation, doomed: &Program) -> String
         | Situation::Orphaned
         | Situation::Unpublished => s.send(&job()).await,
     }
+}
+
+/// Approves the call of a job that waits, whoever is there to hear it.
+async fn approve_by_message(s: &Scenario, job: &str) {
+    let held = format!("SELECT call_id FROM chat.pending_approvals WHERE job_id = '{job}'");
+    let call = s.row_where(held, |_| true).await["call_id"].clone();
+    let approve = json!({"type": "approve", "job_id": job, "call_id": call, "by": "ann"});
+    s.control(approve.to_string()).await;
 }
 
 /// Approves the call that waits, unless the message did.

@@ -25,8 +25,10 @@ pub(crate) enum Situation {
     Scheduled,
     /// Its worker has died, and so has whoever found that out.
     Orphaned,
-    /// One of its calls needs a person's word.
+    /// One of its calls needs a person's word, which comes at once.
     Held,
+    /// The same, and the word comes when the job waits for it.
+    HeldLong,
     /// It has ended, and its worker died before its result was published.
     Unpublished,
 }
@@ -66,8 +68,8 @@ pub(crate) fn all() -> Vec<Case> {
 
 fn situations(act: Act) -> Vec<(Situation, u32)> {
     use Situation::{
-        CalledOff, Draining, Failing, Held, Orphaned, Overdue, Plain, Refused, Retaken, Scheduled,
-        Unpublished,
+        CalledOff, Draining, Failing, Held, HeldLong, Orphaned, Overdue, Plain, Refused, Retaken,
+        Scheduled, Unpublished,
     };
     match act {
         Act::Claim => vec![(Plain, 1), (Retaken, 1)],
@@ -75,8 +77,8 @@ fn situations(act: Act) -> Vec<(Situation, u32)> {
         // The first and the last of two.
         Act::Model | Act::Tool | Act::Append => vec![(Plain, 1), (Plain, 2)],
         Act::Park => vec![(Failing, 1)],
-        // It waits, and goes on.
-        Act::Await => vec![(Held, 1), (Held, 2)],
+        // It goes on at once; it waits; it goes on then.
+        Act::Await => vec![(Held, 1), (HeldLong, 1), (HeldLong, 2)],
         Act::Decide => vec![(Held, 1)],
         Act::GiveBack => vec![(Draining, 1)],
         Act::Interrupt | Act::Cancel => vec![(CalledOff, 1)],
@@ -109,6 +111,12 @@ impl Case {
             (Situation::CalledOff, ..) => &[&["taken_over"]],
             (Situation::Overdue | Situation::Refused, ..) => &[&[]],
             // The word may come before the job waits for it.
+            (Situation::HeldLong, Act::Await, Before) if self.visit == 1 => &[
+                &["taken_over", "parked", "completed"],
+                &["taken_over", "completed"],
+            ],
+            (Situation::HeldLong, ..) if self.visit == 1 => &[&["parked", "completed"]],
+            (Situation::HeldLong, ..) => &[&["parked", "taken_over", "completed"]],
             (Situation::Held, ..) => &[
                 &["parked", "completed"],
                 &["parked", "taken_over", "completed"],
@@ -141,6 +149,7 @@ impl Case {
             | Situation::Scheduled
             | Situation::Orphaned
             | Situation::Held
+            | Situation::HeldLong
             | Situation::Unpublished => "completed",
         }
     }
