@@ -164,6 +164,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("reqwest", &["model", "tools"]),
     ("tower", &["model"]),
     ("rmcp", &["tools"]),
+    ("sse_stream", &["tools"]),
+    ("ring", &["tools"]),
     ("jsonschema", &["tools", "wire"]),
     ("anyhow", &["app", "cli", "main"]),
     ("axum", &["worker"]),

@@ -27,7 +27,8 @@ pub use secret::Secret;
 pub use store::{StoreConfig, StoreSettings};
 pub use telemetry::{LogFormat, TelemetryConfig, TelemetrySettings};
 pub use tools::{
-    HostConfig, HttpConfig, INHERITED, Isolation, OnInterrupt, PoolConfig, Protocol, ServerConfig,
+    AuthMethod, ClientKey, Elicitation, HostConfig, HttpConfig, INHERITED, Isolation, OauthConfig,
+    OnInterrupt, PoolConfig, PrivateKey, Protocol, ProtocolEra, ServerConfig, SigningAlgorithm,
     StdioConfig, ToolsConfig, ToolsSettings, Transport,
 };
 pub use worker::{WorkerConfig, WorkerSettings};

@@ -2,7 +2,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::{Lookup, Secret};
-use super::{Isolation, OnInterrupt, PoolConfig, Protocol, ServerConfig, Transport};
+use super::{
+    Elicitation, Isolation, OnInterrupt, PoolConfig, Protocol, ProtocolEra, ServerConfig, Transport,
+};
 
 /// What every child gets beside its own variables: enough to find programs and to print, and no
 /// secret. TMPDIR is the child's own directory, the others are as in this process's environment.
@@ -29,6 +31,8 @@ impl Defaults {
             prefixed: true,
             transport,
             protocol: Protocol::Mcp,
+            era: ProtocolEra::Auto,
+            elicitation: Elicitation::Decline,
             pool: PoolConfig {
                 size: 4,
                 isolation: self.isolation,

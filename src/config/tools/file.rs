@@ -8,11 +8,11 @@ use super::super::fields::{Fields, Members, escape};
 use super::super::{Lookup, Problems, Secret};
 use super::defaults::{Defaults, MAX_TIMEOUTS};
 use super::{
-    Isolation, LEAST_RESULT_BYTES, MOST_RESULT_BYTES, OnInterrupt, Protocol, ServerConfig,
-    StdioConfig, Transport, parse_isolation, remote,
+    Elicitation, Isolation, LEAST_RESULT_BYTES, MOST_RESULT_BYTES, OnInterrupt, Protocol,
+    ProtocolEra, ServerConfig, StdioConfig, Transport, parse_isolation, remote,
 };
 
-const SETTING: &str = "MCP_CONFIG";
+pub(super) const SETTING: &str = "MCP_CONFIG";
 const DAY: u64 = 86_400;
 /// More than providers take in one request.
 const MOST_MEDIA_BYTES: u64 = 64 * 1024 * 1024;
@@ -126,6 +126,7 @@ fn parse_server(
     if let Some(protocol) = fields.choice("protocol", &protocols) {
         server.protocol = protocol;
     }
+    parse_manners(&mut fields, &mut server);
     parse_pool(&mut fields, &mut server);
     if remote {
         if server.protocol == Protocol::Line {
@@ -215,6 +216,24 @@ pub(super) fn expanded(
         fields.note(at, what);
         String::new()
     })
+}
+
+fn parse_manners(fields: &mut Fields<'_>, server: &mut ServerConfig) {
+    let eras = [
+        ("auto", ProtocolEra::Auto),
+        ("legacy", ProtocolEra::Legacy),
+        ("modern", ProtocolEra::Modern),
+    ];
+    if let Some(era) = fields.choice("protocol_era", &eras) {
+        server.era = era;
+    }
+    let policies = [
+        ("decline", Elicitation::Decline),
+        ("defaults", Elicitation::Defaults),
+    ];
+    if let Some(policy) = fields.choice("elicitation", &policies) {
+        server.elicitation = policy;
+    }
 }
 
 fn parse_pool(fields: &mut Fields<'_>, server: &mut ServerConfig) {

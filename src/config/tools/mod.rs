@@ -2,6 +2,7 @@
 
 mod defaults;
 mod file;
+mod oauth;
 mod remote;
 mod words;
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 use super::{Lookup, Problems, Secret};
 pub use defaults::INHERITED;
 use defaults::{Defaults, inherited};
+pub use oauth::{AuthMethod, ClientKey, OauthConfig, PrivateKey, SigningAlgorithm};
 pub use remote::HttpConfig;
 
 /// Which tool servers there are, as text.
@@ -91,6 +93,10 @@ pub struct ServerConfig {
     pub transport: Transport,
     /// What is spoken with it.
     pub protocol: Protocol,
+    /// Which revisions of the protocol are spoken with it.
+    pub era: ProtocolEra,
+    /// What it is answered where it wants to ask a person.
+    pub elicitation: Elicitation,
     /// How its processes are pooled.
     pub pool: PoolConfig,
     /// How long a call may go without an answer and without progress.
@@ -158,6 +164,26 @@ pub enum Protocol {
     Mcp,
     /// Lines of JSON, as the web route that this program replaces spoke them.
     Line,
+}
+
+/// Which revisions of the Model Context Protocol are spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProtocolEra {
+    /// Those that the server speaks.
+    Auto,
+    /// Those that begin with `initialize`, up to 2025-11-25.
+    Legacy,
+    /// Those without a beginning, since 2026-07-28.
+    Modern,
+}
+
+/// What a server is answered that wants to ask a person (`elicitation/create`): there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Elicitation {
+    /// No.
+    Decline,
+    /// A form's own defaults, where these are all that it must have; else no.
+    Defaults,
 }
 
 /// How a server's processes are pooled.

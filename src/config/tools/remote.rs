@@ -1,5 +1,6 @@
 //! Tool servers that are reached over HTTP: where they are, and what is sent along.
 
+use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
 use serde_json::Value;
 use url::{Host, Url};
@@ -8,6 +9,7 @@ use super::super::fields::{Fields, escape};
 use super::super::{Lookup, Secret};
 use super::Transport;
 use super::file::expanded;
+use super::oauth::{self, OauthConfig};
 
 /// What the protocol itself sends; a header of the same name would break it.
 const RESERVED: [&str; 11] = [
@@ -35,6 +37,8 @@ pub struct HttpConfig {
     pub shown: String,
     /// What is sent along with every request, and to no other host.
     pub headers: Vec<(HeaderName, Secret)>,
+    /// How a token for it is got; none: it needs none, or it is among the headers.
+    pub oauth: Option<OauthConfig>,
 }
 
 impl HttpConfig {
@@ -45,7 +49,9 @@ impl HttpConfig {
             return false;
         };
         let keyed = url.query().is_some() || url.password().is_some() || !url.username().is_empty();
-        url.scheme() == "http" && !is_of_this_machine(&url) && (keyed || !self.headers.is_empty())
+        url.scheme() == "http"
+            && !is_of_this_machine(&url)
+            && (keyed || !self.headers.is_empty() || self.oauth.is_some())
     }
 }
 
@@ -121,10 +127,18 @@ pub(super) fn parse(fields: &mut Fields<'_>, lookup: Lookup<'_>) -> Transport {
         }
     }
     let headers = parse_headers(fields, lookup);
+    let oauth = oauth::parse(fields, lookup);
+    if oauth.is_some() && headers.iter().any(|(name, _)| *name == AUTHORIZATION) {
+        fields.note(
+            "oauth",
+            "stands beside a header `Authorization`: expected one of the two",
+        );
+    }
     Transport::Http(HttpConfig {
         url: Secret::new(text.trim()),
         shown,
         headers,
+        oauth,
     })
 }
 

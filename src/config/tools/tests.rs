@@ -144,6 +144,65 @@ fn a_server_elsewhere_has_an_address_and_headers_that_are_not_shown() {
 }
 
 #[test]
+fn a_client_of_an_authorization_server_has_a_secret_or_a_key() {
+    let config = parse_file(
+        r#"{"mcpServers": {
+            "key": {"url": "https://a/mcp", "protocol_era": "modern", "elicitation": "defaults",
+                "oauth": {"client_id": "w", "private_key": "pem-${CALC_KEY}", "signing_algorithm": "RS256",
+                    "issuer": "https://sso", "audience": "x"}},
+            "secret": {"url": "https://a/mcp",
+                "oauth": {"client_id": "w", "client_secret": "${CALC_KEY}", "scope": "a b",
+                    "token_endpoint": "https://sso/token", "token_endpoint_auth_method": "client_secret_post"}}}}"#,
+    )
+    .unwrap();
+    let [key, secret] = &config.servers[..] else {
+        panic!("{config:?}")
+    };
+    let oauth = |server: &ServerConfig| match &server.transport {
+        Transport::Http(http) => http.oauth.clone().unwrap(),
+        Transport::Stdio(_) => panic!("a child: {server:?}"),
+    };
+    let ClientKey::Private(private) = oauth(key).key else {
+        panic!("no key: {key:?}")
+    };
+    assert_eq!(
+        (private.pem.expose(), private.algorithm),
+        ("pem-s3cret", SigningAlgorithm::Rs256)
+    );
+    assert_eq!(
+        (key.era, key.elicitation),
+        (ProtocolEra::Modern, Elicitation::Defaults)
+    );
+    assert!(oauth(key).names_its_server() && oauth(secret).names_its_server());
+    assert_eq!(oauth(secret).key, ClientKey::Secret(Secret::new("s3cret")));
+    assert_eq!(oauth(secret).method, Some(AuthMethod::ClientSecretPost));
+    assert!(!format!("{config:?}").contains("s3cret"), "{config:?}");
+
+    let problems = parse_file(
+        r#"{"mcpServers": {
+            "none": {"url": "https://a/mcp", "oauth": {"client_id": ""}},
+            "both": {"url": "https://a/mcp", "headers": {"Authorization": "x"},
+                "oauth": {"client_id": "w", "client_secret": "s", "token_endpoint_auth_method": "private_key_jwt"}},
+            "file": {"url": "https://a/mcp", "oauth": {"client_id": "w", "private_key_file": "/nonexistent", "issuer": "sso", "x": 1}},
+            "child": {"command": "x", "oauth": {}}}}"#,
+    )
+    .unwrap_err();
+    let text = problems.to_string();
+    for expected in [
+        "/mcpServers/none/oauth/client_id: expected what",
+        "/mcpServers/none/oauth/client_secret: expected either this or",
+        "/mcpServers/both/oauth: stands beside a header",
+        "/mcpServers/both/oauth/token_endpoint_auth_method: expected private_key_jwt with",
+        "/mcpServers/file/oauth/private_key_file: cannot read",
+        "/mcpServers/file/oauth/issuer: expected an address",
+        "/mcpServers/file/oauth/x: unknown field",
+        "/mcpServers/child/oauth: unknown field",
+    ] {
+        assert!(text.contains(expected), "{expected:?} is not in\n{text}");
+    }
+}
+
+#[test]
 fn every_problem_of_the_file_is_named_by_its_pointer_in_one_go() {
     let problems = parse_file(
         r#"{"extra": 1, "mcpServers": {
