@@ -107,7 +107,7 @@ impl Call {
         crash::before(Act::Tool);
         let answer = lease.call(request, cancelled).await;
         crash::after(Act::Tool);
-        if answer.as_ref().is_err_and(leaves_doubt) {
+        if answer.as_ref().is_err_and(|error| !lease.survives(error)) {
             // Its tool may still be running: nobody else is to meet it.
             lease.retire();
         }
@@ -181,19 +181,6 @@ fn caps(config: &ServerConfig) -> Caps {
     Caps {
         text: config.max_result_bytes,
         media: config.max_media_bytes,
-    }
-}
-
-/// Whether a process may still do what it was asked after such an end, or cannot be asked again.
-fn leaves_doubt(error: &CallError) -> bool {
-    match error {
-        CallError::TimedOut(_)
-        | CallError::Silent(_)
-        | CallError::NotSent
-        | CallError::Gone
-        | CallError::TooLong(_)
-        | CallError::Abandoned => true,
-        CallError::Refused(_) | CallError::Settled => false,
     }
 }
 

@@ -160,6 +160,18 @@ impl Nursery {
         self.stop.child_token()
     }
 
+    /// Runs `company` until what is given back is dropped, or everything ends.
+    pub(super) fn accompany(
+        &self,
+        company: impl Future<Output = ()> + Send + 'static,
+    ) -> DropGuard {
+        let over = self.stop.child_token();
+        let until = over.clone();
+        self.tasks
+            .spawn(async move { until.run_until_cancelled(company).await });
+        over.drop_guard()
+    }
+
     /// Runs `watch`; a shutdown waits for its end.
     pub(super) fn watch(&self, watch: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(self.children.track_future(watch));

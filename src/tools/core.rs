@@ -1,7 +1,7 @@
 //! What is known of one tool server, and how its processes are started: one after the other as long
 //! as they fail, later and later.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,12 +10,13 @@ use tokio::sync::{MutexGuard, Notify, watch};
 
 use super::breaker::{Breaker, Turn};
 use super::child::{Nursery, Vitals};
+use super::era::{self, Era};
 use super::error::{StartError, Stillborn};
+use super::handshake::Terms;
 use super::http::Endpoint;
 use super::listing::Listing;
-use super::mcp::Era;
 use super::process::Process;
-use crate::config::{Protocol, ServerConfig, Transport};
+use crate::config::{Protocol, ServerConfig};
 use crate::meter::ServerMeter;
 
 /// Whether a server's tools can be used.
@@ -49,7 +50,8 @@ pub(super) struct Core {
     breaker: Mutex<Breaker>,
     /// Held by the one that starts a process of a server that failed to start.
     trying: tokio::sync::Mutex<()>,
-    discovers: AtomicBool,
+    /// The handshake that worked last.
+    era: Mutex<Option<Era>>,
     meter: ServerMeter,
 }
 
@@ -67,7 +69,7 @@ impl Core {
             version: Arc::clone(version),
             breaker: Mutex::default(),
             trying: tokio::sync::Mutex::default(),
-            discovers: AtomicBool::new(false),
+            era: Mutex::default(),
             meter: ServerMeter::new(&config.name),
         }
     }
@@ -180,26 +182,31 @@ impl Core {
 
     /// Servers of either era refuse the other's handshake, some by ending; what worked is remembered.
     async fn start_in_some_era(&self) -> Result<(Process, Vec<Value>), Stillborn> {
-        if let Transport::Http(_) = self.config.transport {
-            return Process::start(self, Era::Either).await;
+        let known = *self.era.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut first: Option<Stillborn> = None;
+        for era in era::tries(self.config.era, &self.config.transport, known) {
+            match Process::start(self, *era).await {
+                Ok((process, tools)) => {
+                    let mut known = self.era.lock().unwrap_or_else(PoisonError::into_inner);
+                    *known = process.era();
+                    return Ok((process, tools));
+                }
+                Err(refused) if refused.is_refusal() && self.config.protocol == Protocol::Mcp => {
+                    first.get_or_insert(refused);
+                }
+                Err(stillborn) => return Err(first.unwrap_or(stillborn)),
+            }
         }
-        let discovers = self.discovers.load(Ordering::Relaxed);
-        let era = |discovers| {
-            if discovers {
-                Era::Discovery
-            } else {
-                Era::Handshake
-            }
-        };
-        match Process::start(self, era(discovers)).await {
-            Err(refused) if refused.is_refusal() && self.config.protocol == Protocol::Mcp => {
-                let other = Process::start(self, era(!discovers)).await;
-                // Where neither works, the first refusal tells more.
-                let started = other.map_err(|_error| refused)?;
-                self.discovers.store(!discovers, Ordering::Relaxed);
-                Ok(started)
-            }
-            started => started,
+        // Where none works, the first refusal tells most.
+        Err(first.unwrap_or_else(|| Stillborn::silent(StartError::Refused("every one".to_owned()))))
+    }
+
+    /// The terms of the conversations with this server.
+    pub(super) fn terms(&self, era: Era) -> Terms {
+        Terms {
+            era,
+            elicitation: self.config.elicitation,
+            changed: self.changed(),
         }
     }
 

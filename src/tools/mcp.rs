@@ -1,33 +1,35 @@
-//! The Model Context Protocol over a process's pipes.
+//! The Model Context Protocol, past its handshake.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rmcp::ClientHandler;
 use rmcp::model::{
-    CallToolRequest, CallToolRequestParams, ClientCapabilities, ClientConfig, ClientNotification,
-    ClientRequest, CustomNotification, Implementation, ListToolsRequest, MetaObject,
-    PaginatedRequestParams, ProgressNotificationParam, ProtocolVersion, RequestId,
-    RequestMetaObject,
+    CallToolRequest, CallToolRequestParams, CancelledNotificationParam, ClientNotification,
+    ClientRequest, CustomNotification, ListToolsRequest, MetaObject, PaginatedRequestParams,
+    ProtocolVersion, RequestId, RequestMetaObject,
 };
-use rmcp::service::{
-    ClientInitializeError, ClientLifecycleMode, NotificationContext, Peer, PeerRequestOptions,
-    RoleClient, RunningService, ServiceError, serve_client_with_lifecycle,
-};
-use rmcp::transport::IntoTransport;
+use rmcp::service::{Peer, PeerRequestOptions, RoleClient, ServiceError};
 use rmcp::transport::async_rw::AsyncRwTransport;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::bounded::Bounded;
 use super::child::{Stdin, Stdout};
+use super::era::Era;
 use super::error::StartError;
+use super::handshake::{self, Running, Terms};
+use super::http;
+use super::news;
 use super::progress::Board;
+use super::rounds::{self, Round};
 use super::session::{CallError, Halt, Request};
-use super::wait::Waited;
+use super::wait::{Patience, Waited};
+use crate::config::Elicitation;
 
+/// The first pause before a server that is not ready is asked again.
+const PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAGES: usize = 100;
 const MAX_TOOLS: usize = 2000;
 /// How long a server may take to put things in order when its call took too long, before its
@@ -35,17 +37,6 @@ const MAX_TOOLS: usize = 2000;
 const CALL_OFF: Duration = Duration::from_millis(500);
 /// How long a server may take to say that it is done with a cancelled call.
 const SETTLE: Duration = Duration::from_secs(1);
-
-/// Which handshake a server wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Era {
-    /// `initialize`, up to the revision of 2025-11-25.
-    Handshake,
-    /// `server/discover`, since the revision of 2026-07-28.
-    Discovery,
-    /// Whichever it speaks: over HTTP the first answer tells.
-    Either,
-}
 
 /// The pipes of a process, and what to do about them.
 pub(super) struct Pipes {
@@ -62,12 +53,10 @@ pub(super) struct Pipes {
 pub(super) struct McpSession {
     service: Service,
     board: Arc<Board>,
+    elicitation: Elicitation,
     overrun: Arc<AtomicBool>,
     max_line: usize,
 }
-
-/// A conversation that runs.
-pub(super) type Running = RunningService<RoleClient, Client>;
 
 /// A conversation that is ended with this, or by the one who watches its HTTP session.
 #[derive(Debug)]
@@ -85,49 +74,16 @@ impl Service {
     }
 }
 
-/// This side of the conversation: no roots, no sampling, no elicitation.
-#[derive(Debug)]
-pub(super) struct Client {
-    changed: Arc<Notify>,
-    board: Arc<Board>,
-}
-
-impl ClientHandler for Client {
-    fn get_info(&self) -> ClientConfig {
-        // The library's own default is a version that has no `initialize`.
-        ClientConfig::new(
-            ClientCapabilities::default(),
-            Implementation::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")),
-        )
-        .with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE)
-    }
-
-    async fn on_tool_list_changed(&self, _context: NotificationContext<RoleClient>) {
-        self.changed.notify_one();
-    }
-
-    async fn on_progress(
-        &self,
-        said: ProgressNotificationParam,
-        _context: NotificationContext<RoleClient>,
-    ) {
-        self.board.note(said);
-    }
-}
-
 impl McpSession {
-    /// Shakes hands; `changed` is told whenever the server says that its tools changed.
-    pub(super) async fn open(
-        pipes: Pipes,
-        era: Era,
-        changed: Arc<Notify>,
-    ) -> Result<Self, StartError> {
+    /// Shakes hands over the pipes of a process.
+    pub(super) async fn open(pipes: Pipes, terms: Terms) -> Result<Self, StartError> {
         let (stdout, overrun) = Bounded::new(pipes.stdout, pipes.max_line);
         let transport = AsyncRwTransport::<RoleClient, _, _>::new(stdout, pipes.stdin)
             .with_max_line_length(usize::MAX);
-        let service = shake_hands(transport, era, changed).await?;
+        let service = handshake::shake_hands(transport, terms).await?;
         Ok(Self {
-            board: Arc::clone(&service.service().board),
+            board: Arc::clone(service.service().board()),
+            elicitation: service.service().elicitation(),
             service: Service::Own(service),
             overrun,
             max_line: pipes.max_line,
@@ -135,11 +91,12 @@ impl McpSession {
     }
 
     /// A conversation that is past its handshake and is ended by somebody else.
-    pub(super) fn watched(service: &Running, max_line: usize) -> Self {
+    pub(super) fn watched(service: &Running, overrun: Arc<AtomicBool>, max_line: usize) -> Self {
         Self {
-            board: Arc::clone(&service.service().board),
+            board: Arc::clone(service.service().board()),
+            elicitation: service.service().elicitation(),
             service: Service::Watched(service.peer().clone()),
-            overrun: Arc::default(),
+            overrun,
             max_line,
         }
     }
@@ -153,11 +110,9 @@ impl McpSession {
             let params = PaginatedRequestParams::default().with_cursor(cursor.take());
             let request = ClientRequest::ListToolsRequest(ListToolsRequest::with_param(params));
             let result = self.service.peer().send_request(request).await;
-            let page = result
-                .map_err(|error| unlisted(&error))
-                .and_then(|result| {
-                    serde_json::to_value(result).map_err(|error| unlisted(&error))
-                })?;
+            let page = result.map_err(|error| unlisted(&error))?;
+            // Whatever cannot be read of it is missing from the list.
+            let page = serde_json::to_value(page).unwrap_or_default();
             let Some(Value::Array(members)) = page.get("tools") else {
                 return Err(StartError::Protocol(
                     "its list of tools has no `tools`".to_owned(),
@@ -180,15 +135,46 @@ impl McpSession {
     }
 
     /// Makes one call; `_meta` goes along.
+    pub(super) async fn call(&self, request: Request, halt: Halt<'_>) -> Result<Value, CallError> {
+        let begun = Instant::now();
+        let mut params = CallToolRequestParams::new(request.tool.clone())
+            .with_arguments(request.arguments.clone());
+        for round in 0..rounds::MAX_ROUNDS {
+            let patience = request.patience.after(begun.elapsed());
+            let result = self.ask(params.clone(), &request, patience, &halt).await?;
+            match rounds::read(&result, self.elicitation) {
+                Round::Done => return Ok(result),
+                Round::Unfit(text) => return Err(CallError::Refused(text)),
+                Round::Again { answers, state } => {
+                    if answers.is_none() {
+                        // The server is not ready yet, and does not say when it will be.
+                        let pause = PAUSE * 2_u32.saturating_pow(u32::try_from(round).unwrap_or(0));
+                        tokio::select! {
+                            () = tokio::time::sleep(pause) => {}
+                            () = halt.cancelled.cancelled() => return Err(CallError::Settled),
+                        }
+                    }
+                    (params.input_responses, params.request_state) = (answers, state);
+                }
+            }
+        }
+        Err(CallError::Refused(
+            "The tool server wants something again and again, and never gives a result.".to_owned(),
+        ))
+    }
+
+    /// Makes one round of a call.
     ///
     /// The library's own timeouts are not used: they do not fire while the process reads nothing.
-    pub(super) async fn call(&self, request: Request, halt: Halt<'_>) -> Result<Value, CallError> {
-        let Request {
-            patience, listener, ..
-        } = request;
-        let options =
-            PeerRequestOptions::no_options().with_meta(RequestMetaObject(MetaObject(request.meta)));
-        let params = CallToolRequestParams::new(request.tool).with_arguments(request.arguments);
+    async fn ask(
+        &self,
+        params: CallToolRequestParams,
+        request: &Request,
+        patience: Patience,
+        halt: &Halt<'_>,
+    ) -> Result<Value, CallError> {
+        let meta = RequestMetaObject(MetaObject(request.meta.clone()));
+        let options = PeerRequestOptions::no_options().with_meta(meta);
         let call = ClientRequest::CallToolRequest(CallToolRequest::new(params));
         let sent = self.service.peer().send_cancellable_request(call, options);
         let handle = tokio::time::timeout(patience.first(), sent)
@@ -198,10 +184,9 @@ impl McpSession {
         let id = handle.id.clone();
         let mut following = self.board.follow(&handle.progress_token);
         let mut answer = Box::pin(handle.await_response());
-        let waited = patience
-            .wait(answer.as_mut(), &mut following, listener.as_ref(), &halt)
-            .await;
-        match waited {
+        let listener = request.listener.as_ref();
+        let waited = patience.wait(answer.as_mut(), &mut following, listener, halt);
+        match waited.await {
             Waited::Answered(Ok(result)) => serde_json::to_value(result)
                 .map_err(|error| CallError::Refused(format!("The answer cannot be read: {error}"))),
             Waited::Answered(Err(error)) => Err(self.failure(error)),
@@ -227,6 +212,27 @@ impl McpSession {
         }
     }
 
+    /// The handshake that this server wants.
+    pub(super) fn era(&self) -> Era {
+        let info = self.service.peer().peer_info();
+        let version = info.map(|info| info.protocol_version.clone());
+        if version.is_some_and(|version| version > ProtocolVersion::LATEST_WITH_INITIALIZE) {
+            Era::Discovery
+        } else {
+            Era::Handshake
+        }
+    }
+
+    /// Hears of changed tools, if the server tells of them and has to be asked to.
+    pub(super) fn news(&self, changed: Arc<Notify>) -> Option<impl Future<Output = ()> + use<>> {
+        let peer = self.service.peer();
+        let tools = peer
+            .peer_info()
+            .and_then(|info| info.capabilities.tools.clone());
+        let tells = tools.is_some_and(|tools| tools.list_changed == Some(true));
+        (tells && self.era() == Era::Discovery).then(|| news::hear(peer.clone(), changed))
+    }
+
     /// Whether the process can still be talked to.
     pub(super) fn is_open(&self) -> bool {
         !self.service.peer().is_transport_closed()
@@ -241,6 +247,15 @@ impl McpSession {
         grace: Duration,
         answer: impl Future,
     ) -> bool {
+        if let Service::Watched(peer) = &self.service {
+            // A server elsewhere goes on with other calls whatever became of this one, and nothing
+            // of it is to stay: the library closes its stream.
+            let notice = CancelledNotificationParam::new(Some(id), Some(reason.to_owned()));
+            tokio::time::timeout(grace, peer.notify_cancelled(notice))
+                .await
+                .ok();
+            return false;
+        }
         // As a custom notification: at its own the library forgets the request, and nobody would
         // see whether the server still answers it.
         let params = json!({"requestId": id, "reason": reason});
@@ -257,9 +272,9 @@ impl McpSession {
     fn failure(&self, error: ServiceError) -> CallError {
         if let ServiceError::McpError(error) = error {
             CallError::Refused(error.message.into_owned())
-        } else if let ServiceError::TransportSend(_) = error {
+        } else if let ServiceError::TransportSend(error) = error {
             // A line that was not written to its end is none.
-            CallError::NotSent
+            http::failure(&error).unwrap_or(CallError::NotSent)
         } else if self.overrun.load(Ordering::Relaxed) {
             CallError::TooLong(self.max_line)
         } else {
@@ -268,61 +283,12 @@ impl McpSession {
     }
 }
 
-/// Shakes hands over `transport`; `changed` is told whenever the server says that its tools changed.
-pub(super) async fn shake_hands<T, E, A>(
-    transport: T,
-    era: Era,
-    changed: Arc<Notify>,
-) -> Result<Running, StartError>
-where
-    T: IntoTransport<RoleClient, E, A>,
-    E: std::error::Error + Send + Sync + 'static,
-{
-    let preferred_versions = vec![ProtocolVersion::LATEST];
-    let mode = match era {
-        Era::Handshake => ClientLifecycleMode::Initialize,
-        Era::Discovery => ClientLifecycleMode::Discover { preferred_versions },
-        Era::Either => ClientLifecycleMode::Auto {
-            preferred_versions,
-            legacy_version: Some(ProtocolVersion::LATEST_WITH_INITIALIZE),
-        },
-    };
-    let client = Client {
-        changed,
-        board: Arc::default(),
-    };
-    let service = Box::pin(serve_client_with_lifecycle(client, transport, mode))
-        .await
-        .map_err(|error| refusal(&error))?;
-    let version = service
-        .peer_info()
-        .map(|info| info.protocol_version.clone());
-    // The library accepts any version.
-    match version {
-        Some(known) if ProtocolVersion::KNOWN_VERSIONS.contains(&known) => Ok(service),
-        Some(other) => Err(StartError::Protocol(format!(
-            "it speaks the unknown protocol version {other:.40}"
-        ))),
-        None => Err(StartError::Protocol(
-            "it did not introduce itself".to_owned(),
-        )),
-    }
-}
-
-/// Whether the handshake failed in a way that another kind of handshake may mend.
-fn refusal(error: &ClientInitializeError) -> StartError {
-    if let ClientInitializeError::JsonRpcError(_) | ClientInitializeError::ConnectionClosed(_) =
-        error
-    {
-        StartError::Refused(format!("{:.500}", error.to_string()))
+fn unlisted(error: &ServiceError) -> StartError {
+    let found = if let ServiceError::TransportSend(error) = error {
+        http::find(error).map(ToString::to_string)
     } else {
-        StartError::Protocol(format!("the handshake failed: {:.500}", error.to_string()))
-    }
-}
-
-fn unlisted(error: &impl ToString) -> StartError {
-    StartError::Protocol(format!(
-        "its tools cannot be listed: {:.500}",
-        error.to_string()
-    ))
+        None
+    };
+    let error = found.unwrap_or_else(|| error.to_string());
+    StartError::Protocol(format!("its tools cannot be listed: {error:.500}"))
 }

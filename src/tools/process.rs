@@ -5,14 +5,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::child::{Child, Vitals, hint};
 use super::core::Core;
+use super::era::Era;
 use super::error::{StartError, Stillborn};
 use super::http::{self, Remote};
 use super::line::LineSession;
-use super::mcp::{Era, McpSession, Pipes};
+use super::mcp::{McpSession, Pipes};
 use super::session::{Answer, CallError, Halt, Request, Session};
 use crate::config::{PoolConfig, Protocol, StdioConfig, Transport};
 
@@ -24,6 +25,7 @@ pub(super) struct Process {
     link: Link,
     calls: AtomicU64,
     retired: AtomicBool,
+    _news: Option<DropGuard>,
     born: Instant,
     ready: Ready,
 }
@@ -40,6 +42,13 @@ impl Link {
         match self {
             Self::Child(child) => child.ended(),
             Self::Remote(remote) => remote.ended(),
+        }
+    }
+
+    fn is_usable(&self) -> bool {
+        match self {
+            Self::Child(child) => !child.ended().is_cancelled(),
+            Self::Remote(remote) => !remote.ended().is_cancelled() && !remote.is_lost(),
         }
     }
 
@@ -79,7 +88,7 @@ impl Process {
     pub(super) async fn start(core: &Core, era: Era) -> Result<(Self, Vec<Value>), Stillborn> {
         let within = core.config().start_timeout;
         let (session, link, tools) = match &core.config().transport {
-            Transport::Stdio(stdio) => Self::start_child(core, stdio, era).await?,
+            Transport::Stdio(command) => Self::start_child(core, command, era).await?,
             Transport::Http(http) => {
                 let opened = tokio::time::timeout(within, http::open(core, http, era)).await;
                 let opened = opened.unwrap_or_else(|_elapsed| Err(slow(within)));
@@ -87,7 +96,9 @@ impl Process {
                 (session, Link::Remote(remote), tools)
             }
         };
+        let news = session.news(core.changed());
         let process = Self {
+            _news: news.map(|news| core.nursery().accompany(news)),
             session,
             link,
             calls: AtomicU64::new(0),
@@ -100,11 +111,11 @@ impl Process {
 
     async fn start_child(
         core: &Core,
-        stdio: &StdioConfig,
+        command: &StdioConfig,
         era: Era,
     ) -> Result<(Session, Link, Vec<Value>), Stillborn> {
         let config = core.config();
-        let started = core.nursery().start(&config.name, stdio, core.vitals());
+        let started = core.nursery().start(&config.name, command, core.vitals());
         let (child, stdin, stdout) = started.map_err(Stillborn::silent)?;
         let pipes = Pipes {
             stdin,
@@ -113,7 +124,7 @@ impl Process {
         };
         let ready = async {
             let session = match config.protocol {
-                Protocol::Mcp => Session::Mcp(McpSession::open(pipes, era, core.changed()).await?),
+                Protocol::Mcp => Session::Mcp(McpSession::open(pipes, core.terms(era)).await?),
                 Protocol::Line => Session::Line(LineSession::new(pipes)),
             };
             let tools = session.list().await?;
@@ -135,7 +146,7 @@ impl Process {
             Ok((session, tools)) => Ok((session, Link::Child(child), tools)),
             Err(error) => {
                 let said = Some(child.last_words().await).filter(|said| !said.is_empty());
-                let told = said.into_iter().chain(hint(stdio));
+                let told = said.into_iter().chain(hint(command));
                 let last_words = told.collect::<Vec<_>>().join("\n");
                 Err(Stillborn { error, last_words })
             }
@@ -162,6 +173,25 @@ impl Process {
         listed.unwrap_or_else(|_elapsed| Err(slow(within)))
     }
 
+    /// Whether it is as good as before for other calls after one that ended so.
+    ///
+    /// A process is not: its tool may still be running in it. A server elsewhere has many clients
+    /// and keeps them apart itself.
+    pub(super) fn survives(&self, error: &CallError) -> bool {
+        match error {
+            CallError::Refused(_) | CallError::Settled => true,
+            CallError::TimedOut(_) | CallError::Silent(_) | CallError::Abandoned => {
+                matches!(self.link, Link::Remote(_))
+            }
+            CallError::NotSent | CallError::Gone | CallError::TooLong(_) => false,
+        }
+    }
+
+    /// The handshake that it wants, if there is one.
+    pub(super) fn era(&self) -> Option<Era> {
+        self.session.era()
+    }
+
     /// No later call is to have it: it does not do as it should, and is ended at once when nobody
     /// has it any more.
     pub(super) fn retire(&self) {
@@ -172,9 +202,7 @@ impl Process {
 
     /// Whether it can be called.
     pub(super) fn is_usable(&self) -> bool {
-        !self.retired.load(Ordering::Relaxed)
-            && !self.link.ended().is_cancelled()
-            && self.session.is_open()
+        !self.retired.load(Ordering::Relaxed) && self.link.is_usable() && self.session.is_open()
     }
 
     /// Whether it has served its time.

@@ -1,11 +1,13 @@
 //! One conversation with one process, in whichever dialect the server speaks.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::era::Era;
 use super::error::StartError;
 use super::line::LineSession;
 use super::mcp::McpSession;
@@ -104,6 +106,22 @@ impl Session {
         match self {
             Self::Mcp(session) => session.call(request, halt).await.map(Answer::Result),
             Self::Line(session) => session.call(request, halt).await,
+        }
+    }
+
+    /// The handshake that the server wants, if there is one.
+    pub(super) fn era(&self) -> Option<Era> {
+        match self {
+            Self::Mcp(session) => Some(session.era()),
+            Self::Line(_) => None,
+        }
+    }
+
+    /// Hears of changed tools, where that has to be asked for.
+    pub(super) fn news(&self, changed: Arc<Notify>) -> Option<impl Future<Output = ()> + use<>> {
+        match self {
+            Self::Mcp(session) => session.news(changed),
+            Self::Line(_) => None,
         }
     }
 

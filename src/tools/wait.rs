@@ -39,6 +39,11 @@ pub(super) enum Waited<T> {
 }
 
 impl Patience {
+    /// What is left of it `elapsed` later.
+    pub(super) fn after(self, elapsed: Duration) -> Self {
+        self.within(self.total.saturating_sub(elapsed))
+    }
+
     /// With no more than `left` all in all.
     pub(super) fn within(self, left: Duration) -> Self {
         Self {

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use chat_worker::chat::ToolOutcome;
 use chat_worker::clock::Deadline;
 use chat_worker::config::{
-    HostConfig, Isolation, OnInterrupt, PoolConfig, Protocol, Secret, ServerConfig, StdioConfig,
-    ToolsConfig, Transport, environment,
+    Elicitation, HostConfig, Isolation, OnInterrupt, PoolConfig, Protocol, ProtocolEra, Secret,
+    ServerConfig, StdioConfig, ToolsConfig, Transport, environment,
 };
 use chat_worker::ids::{ConversationId, JobId, UserId};
 use chat_worker::tools::{CallMeta, Invocation, Listener, Offer, Selection, ServerHealth, Toolbox};
@@ -29,6 +29,8 @@ pub(crate) fn server(name: &str, command: &str, args: &[&str]) -> ServerConfig {
             cwd: None,
         }),
         protocol: Protocol::Mcp,
+        era: ProtocolEra::Auto,
+        elicitation: Elicitation::Decline,
         pool: PoolConfig {
             size: 4,
             isolation: Isolation::Call,

@@ -7,16 +7,20 @@
 )]
 
 mod calls;
+mod elsewhere;
 mod failures;
 mod harness;
+mod http;
 mod isolation;
 mod line;
+mod oauth;
 mod odd;
 mod offers;
 mod orphans;
 mod pools;
 mod progress;
 mod strangers;
+mod strangers_http;
 
 #[path = "../packages/npm.rs"]
 mod npm;
