@@ -105,21 +105,21 @@ impl Sweep {
         if !is_sweeper {
             return Ok(TICK);
         }
-        let mut wait = TICK;
+        // Where a batch is full there is more: that does not wait for the next second.
+        let mut is_full = false;
         if worker.judgement.may_judge() {
             let orphans = store.take_from_the_dead(BATCH).await?;
             meter::took_over("sweep", orphans.len());
             if !orphans.is_empty() {
                 tracing::warn!(jobs = orphans.len(), "jobs of dead workers go to others");
             }
+            is_full |= fills_a_batch(orphans.len());
             self.wake(orphans).await?;
         }
-        self.close_over().await?;
+        is_full |= fills_a_batch(self.close_over().await?);
         if self.worker.0.broker.health().publishing {
             let due = store.dispatch_due(BATCH).await?;
-            if due.len() >= usize::try_from(BATCH).unwrap_or(usize::MAX) {
-                wait = Duration::ZERO;
-            }
+            is_full |= fills_a_batch(due.len());
             self.wake(due).await?;
             self.publish_stored().await?;
         }
@@ -129,10 +129,11 @@ impl Sweep {
             self.wake(stranded).await?;
             store.apply_kept_cancels().await?;
         }
-        if let Some(moment) = store.next_moment().await? {
-            wait = wait.min(moment + MARGIN);
+        if is_full {
+            return Ok(Duration::ZERO);
         }
-        Ok(wait)
+        let moment = store.next_moment().await?;
+        Ok(moment.map_or(TICK, |moment| TICK.min(moment + MARGIN)))
     }
 
     /// Publishes the wake-ups of jobs that are marked.
@@ -167,12 +168,14 @@ impl Sweep {
         Some(next.job_id)
     }
 
-    /// Ends the waiting jobs that were called off or are past their deadline.
-    async fn close_over(&self) -> Result<(), StoreError> {
+    /// Ends the waiting jobs that were called off or are past their deadline; how many.
+    async fn close_over(&self) -> Result<usize, StoreError> {
         let store = &self.worker.0.store;
+        let mut ended = 0;
         for job in store.find_over(BATCH).await? {
             match store.close_over(job).await {
                 Ok(Some(closed)) => {
+                    ended += 1;
                     let worker = self.worker.clone();
                     self.closings
                         .spawn(async move { worker.closed(closed, None).await });
@@ -184,7 +187,7 @@ impl Sweep {
                 }
             }
         }
-        Ok(())
+        Ok(ended)
     }
 
     /// Publishes results that are stored and not known to be published; not while an earlier batch
@@ -207,4 +210,8 @@ impl Sweep {
         });
         Ok(())
     }
+}
+
+fn fills_a_batch(rows: usize) -> bool {
+    u32::try_from(rows).is_ok_and(|rows| rows >= BATCH)
 }

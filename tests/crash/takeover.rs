@@ -52,6 +52,38 @@ async fn the_job_of_a_killed_worker_goes_on_within_five_seconds() {
         .await;
 }
 
+/// A worker that nobody has heard of for a minute, and the jobs that it ran.
+const GHOST: &str = r#"
+    WITH ghost AS (
+        INSERT INTO chat.workers (id, host, pid, version, concurrency, heartbeat_at)
+        VALUES (gen_random_uuid(), 'gone', 1, '0', 1500, now() - interval '1 min') RETURNING id
+    ), conversation AS (
+        INSERT INTO chat.conversations (id, user_id, turns) SELECT gen_random_uuid(), 'u', 1 FROM generate_series(1, 1500) RETURNING id
+    ), job AS (
+        INSERT INTO chat.jobs (id, conversation_id, user_id, turn, status, attempt, worker_id, request)
+        SELECT c.id, c.id, 'u', 1, 'running', 1, ghost.id, '{"user_id":"u","messages":[{"role":"user","content":"x"}]}'
+        FROM conversation AS c, ghost RETURNING id, worker_id
+    )
+    INSERT INTO chat.attempts (job_id, attempt, worker_id) SELECT id, 1, worker_id FROM job
+"#;
+
+#[tokio::test]
+async fn a_thousand_jobs_of_a_killed_worker_are_taken_from_it_without_a_pause() {
+    let busy = Setup::new().set("CHAT_CONCURRENCY", "1");
+    busy.model(|_| Reply::never())
+        .run(async |s| {
+            s.sql(GHOST).await;
+            let taken = "SELECT count(*), extract(epoch FROM max(ended_at) - min(ended_at))::double precision AS seconds \
+                         FROM chat.attempts WHERE outcome = 'taken_over'";
+            let taken = s.row_where(taken, |row| row["count"] == json!(1500)).await;
+            let seconds = taken["seconds"].as_f64().unwrap();
+            tell(&format!("1500 jobs were taken over within {seconds} s"));
+            // Batch by batch, a second each, it would be 7 s.
+            assert!(seconds < 4.0, "{seconds}");
+        })
+        .await;
+}
+
 /// The worker that runs a job.
 async fn owner(s: &Scenario, job: &str, workers: &[Arc<Program>]) -> Arc<Program> {
     let query = format!(
