@@ -589,9 +589,12 @@ async fn what_is_old_is_deleted_in_batches_and_counted() {
         ";
         ground.sql(jobs).await;
         ground.bury_many(100 * 24).await;
+        let costs = "INSERT INTO chat.user_costs (user_id, day, cost_usd)
+                     SELECT 'u', (now() AT TIME ZONE 'UTC')::date - days, 1 FROM unnest('{0,89,91,99}'::int[]) AS days";
+        ground.sql(costs).await;
         let prune = async |args: &[&str]| ground.chat_worker(&[&["prune"], args].concat()).await;
         let said = prune(&["--older-than", "90d"]).await.good();
-        let expected = "deleted 500 jobs, 500 conversations, 241 dead letters, 0 workers, 0 kept cancels\n";
+        let expected = "deleted 500 jobs, 500 conversations, 241 dead letters, 0 workers, 0 kept cancels, 2 days of users' costs\n";
         assert_eq!(said, expected);
         let left = ground.number("SELECT count(*) FROM chat.jobs WHERE id::text LIKE '%7'").await;
         assert_eq!(left, 1);

@@ -30,6 +30,7 @@ struct Pruned {
     dead_letters: u64,
     workers: u64,
     cancels: u64,
+    costs: u64,
     /// Jobs that were left.
     in_use: u64,
 }
@@ -93,18 +94,20 @@ async fn delete(
     }
     pruned.workers = store.prune_workers(until).await?;
     pruned.cancels = store.prune_cancels(until).await?;
+    pruned.costs = store.prune_user_costs(until).await?;
     Ok(())
 }
 
 impl Pruned {
     fn report(&self) -> String {
         format!(
-            "deleted {}, {}, {}, {}, {}",
+            "deleted {}, {}, {}, {}, {}, {}",
             many(self.jobs, "job", "jobs"),
             many(self.conversations, "conversation", "conversations"),
             many(self.dead_letters, "dead letter", "dead letters"),
             many(self.workers, "worker", "workers"),
             many(self.cancels, "kept cancel", "kept cancels"),
+            many(self.costs, "day of a user's costs", "days of users' costs"),
         )
     }
 }

@@ -66,7 +66,7 @@ impl Store {
         after: Option<EndedPlace>,
         limit: i64,
     ) -> Result<PrunedJobs, StoreError> {
-        let mut tx = self.pool.begin().await?;
+        let mut tx = self.begin().await?;
         let found = sqlx::query!(
             r#"
             SELECT id, conversation_id, finished_at AS "finished_at!" FROM chat.jobs
@@ -153,6 +153,18 @@ impl Store {
     pub async fn prune_cancels(&self, until: DateTime<Utc>) -> Result<u64, StoreError> {
         let pruned = sqlx::query!(
             "DELETE FROM chat.cancel_requests WHERE requested_at <= least($1, now() - interval '24 h')",
+            until
+        );
+        Ok(pruned.execute(&self.pool).await?.rows_affected())
+    }
+
+    /// Deletes what users cost on days before that of `until`; how many rows.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn prune_user_costs(&self, until: DateTime<Utc>) -> Result<u64, StoreError> {
+        let pruned = sqlx::query!(
+            "DELETE FROM chat.user_costs WHERE day < ($1::timestamptz AT TIME ZONE 'UTC')::date",
             until
         );
         Ok(pruned.execute(&self.pool).await?.rows_affected())
