@@ -31,10 +31,13 @@ mod reply_to;
 mod retries;
 mod scenario;
 mod strangers;
+mod strangers_models;
 mod tools;
 
 #[path = "../packages/npm.rs"]
 mod npm;
+#[path = "../packages/pypi.rs"]
+mod pypi;
 
 /// The variables that say where the services are.
 mod services {

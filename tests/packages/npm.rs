@@ -1,12 +1,23 @@
-//! Tool servers as others publish them, installed once by npm below the target directory.
+//! Programs as others publish them, installed once by npm below the target directory.
 
 use std::path::{Path, PathBuf};
 
-/// The main file of a published server, installed once below the target directory.
+/// The main file of a published tool server.
 pub(crate) async fn installed(package: &str) -> PathBuf {
     const VERSION: &str = "2026.8.31";
-    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{package}-{VERSION}"));
-    let main = format!("node_modules/@modelcontextprotocol/{package}/dist/index.js");
+    file_of(
+        &format!("@modelcontextprotocol/{package}"),
+        VERSION,
+        "dist/index.js",
+    )
+    .await
+}
+
+/// A file of a published package.
+pub(crate) async fn file_of(package: &str, version: &str, file: &str) -> PathBuf {
+    let place = package.replace(['@', '/'], "-");
+    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("npm{place}-{version}"));
+    let main = format!("node_modules/{package}/{file}");
     if !home.join(&main).exists() {
         // Beside it first, so that tests in several processes do not see half of it.
         let fresh = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
@@ -19,14 +30,14 @@ pub(crate) async fn installed(package: &str) -> PathBuf {
                 "--prefix",
             ])
             .arg(fresh.path())
-            .arg(format!("@modelcontextprotocol/{package}@{VERSION}"))
+            .arg(format!("{package}@{version}"))
             .output()
             .await
             .expect("this test needs node and npm (https://nodejs.org) on the PATH");
         let said = String::from_utf8_lossy(&installed.stderr);
         assert!(
             installed.status.success(),
-            "npm could not install {package}@{VERSION}; is the registry reachable? {said}"
+            "npm could not install {package}@{version}; is the registry reachable? {said}"
         );
         // Whoever comes second finds it done.
         std::fs::rename(fresh.keep(), &home).ok();
