@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 
 mod arithmetic;
 mod connection;
+mod input;
 mod reply;
 mod request;
 mod responses;
@@ -188,7 +189,7 @@ impl Shared {
     /// The reply to a request, and what it asks for. One of Responses is seen as one of Chat
     /// Completions from here on.
     fn reply(&self, head: &str, body: &[u8], in_responses: bool) -> (Reply, Asked) {
-        let as_chat = in_responses.then(|| responses::as_chat(body)).transpose();
+        let as_chat = in_responses.then(|| input::as_chat(body)).transpose();
         let as_chat = as_chat.map(|chat| chat.map(|chat| chat.to_string().into_bytes()));
         let seen = as_chat.as_ref().map(|chat| chat.as_deref().unwrap_or(body));
         let chat = seen.map_err(Clone::clone).and_then(|seen| {

@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::model::Model;
-use crate::runner::{Pacer, Pulse, Runner};
+use crate::runner::{Pacer, Pulse, Runner, Standby};
 use crate::telemetry::Figures;
 use crate::tools::Toolbox;
 use crate::worker::{Parts, Worker};
@@ -113,6 +113,7 @@ async fn serve(
         model: Model::connect(&config.model)?,
         models: Arc::new(config.model.clone()),
         pacer: Pacer::start(&config.model, &started.store, tasks, stop),
+        standby: Standby::default(),
         tools,
         clock: Arc::clone(&clock),
         jobs: Arc::new(config.jobs.clone()),

@@ -84,6 +84,20 @@ impl ModelError {
         }
     }
 
+    /// Whether another model may answer where this one did not: it is down, its account or its key is
+    /// no good, or there is no such model. What is wrong with the request is wrong everywhere.
+    #[must_use]
+    pub fn lets_others_try(&self) -> bool {
+        match self {
+            Self::Unavailable { .. } | Self::Protocol(_) | Self::Auth(_) | Self::Quota(_) => true,
+            Self::Rejected(refused) => matches!(refused.status(), Some(404 | 410)),
+            Self::Client(_)
+            | Self::ContextTooLong(_)
+            | Self::ContentFiltered(_)
+            | Self::Deadline { .. } => false,
+        }
+    }
+
     /// What may be done about it.
     #[must_use]
     pub fn fault(&self) -> Fault {

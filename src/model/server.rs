@@ -199,11 +199,11 @@ mod tests {
         Server::new(&http, Arc::new(config)).unwrap()
     }
 
-    fn azure(api_version: Option<&str>, deployment: Option<&str>) -> Option<Azure> {
-        Some(Azure {
+    fn azure(api_version: Option<&str>, deployment: Option<&str>) -> Azure {
+        Azure {
             api_version: api_version.map(str::to_owned),
             deployment: deployment.map(str::to_owned),
-        })
+        }
     }
 
     #[test]
@@ -228,7 +228,10 @@ mod tests {
                 "https://api.openai.com/v1/models",
             ),
             (
-                server("https://res.openai.azure.com/openai/v1", azure(None, None)),
+                server(
+                    "https://res.openai.azure.com/openai/v1",
+                    Some(azure(None, None)),
+                ),
                 "api-key",
                 Responses,
                 "/chat/completions",
@@ -238,7 +241,7 @@ mod tests {
             (
                 server(
                     "https://res.openai.azure.com/openai/v1",
-                    azure(Some("preview"), None),
+                    Some(azure(Some("preview"), None)),
                 ),
                 "api-key",
                 Responses,
@@ -247,7 +250,7 @@ mod tests {
                 "https://res.openai.azure.com/openai/v1/models?api-version=preview",
             ),
             (
-                server(resource, azure(Some("2024-10-21"), None)),
+                server(resource, Some(azure(Some("2024-10-21"), None))),
                 "api-key",
                 Completions,
                 "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21",
@@ -257,7 +260,7 @@ mod tests {
             (
                 server(
                     "https://res.openai.azure.com/openai",
-                    azure(Some("v"), Some("my/deployment")),
+                    Some(azure(Some("v"), Some("my/deployment"))),
                 ),
                 "api-key",
                 Completions,

@@ -5,6 +5,7 @@
 //! import everything above it but `broker`.
 
 mod approval;
+mod asking;
 mod calls;
 mod deltas;
 mod ending;
@@ -17,6 +18,7 @@ mod pulse;
 mod run;
 mod settlement;
 mod spending;
+mod standby;
 
 pub use ending::Ended;
 pub use events::{Events, JobEvents, Said, Whose};
@@ -28,3 +30,4 @@ pub use patience::{Patience, TRY};
 pub use pulse::Pulse;
 pub use run::{JobInHand, Ran, Runner};
 pub use settlement::{Settlement, settle};
+pub use standby::Standby;

@@ -2,14 +2,15 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
+use super::asking::{Answered, Asked, stood_in};
 use super::calls::routes;
-use super::deltas::Deltas;
 use super::ending::Ended;
 use super::events::JobEvents;
 use super::leash::Leash;
-use super::pace::{Paced, Pacer};
+use super::pace::Pacer;
 use super::pulse::{Pulse, STALE};
 use super::spending::day_is_spent;
+use super::standby::Standby;
 use crate::chat::{Prompt, ToolChoice};
 use crate::clock::Clock;
 use crate::config::{JobsConfig, ModelConfig};
@@ -35,6 +36,8 @@ pub struct Runner {
     pub models: Arc<ModelConfig>,
     /// The limits that all workers keep together.
     pub pacer: Pacer,
+    /// Which models did not answer of late.
+    pub standby: Standby,
     /// The tool servers.
     pub tools: Toolbox,
     /// The time.
@@ -111,6 +114,10 @@ impl Runner {
         let entries = std::mem::take(&mut job.claimed.entries);
         let history = std::mem::take(&mut job.claimed.history);
         let limits = Limits::of(&job.job, &self.jobs);
+        let stood_in: Vec<_> = entries
+            .iter()
+            .filter_map(|entry| stood_in_of(&job, entry))
+            .collect();
         let conversation =
             Conversation::resume(limits, entries).map_err(|error| StoreError::Damaged {
                 table: "chat.iterations and chat.tool_calls",
@@ -134,6 +141,7 @@ impl Runner {
             failures: job.claimed.failures,
             gaps: job.gaps,
         };
+        progress.warn(stood_in);
         if let Some(failure) = unfit {
             let failed = self.finish(&job, progress, None, Outcome::Failed(failure));
             return Box::pin(failed).await;
@@ -152,11 +160,7 @@ impl Runner {
                 return Box::pin(self.fail(&job, progress, error.fault(), failure)).await;
             }
         };
-        progress.warnings = offer
-            .missing()
-            .iter()
-            .map(|server| missing(server))
-            .collect();
+        progress.warn(offer.missing().iter().map(|server| missing(server)));
         if !offer.missing().is_empty() {
             let servers = offer.missing().iter().map(ToString::to_string).collect();
             job.events.say(|| Happening::ToolsMissing { servers });
@@ -258,52 +262,30 @@ impl Runner {
         mut progress: Progress,
         ask: Ask,
     ) -> Result<Flow, StoreError> {
-        let deadline = self.deadline(job);
-        let paced = tokio::select! {
-            biased;
-            () = job.leash.wait() => return Ok(Flow::GoOn(progress)),
-            // The next step is that the time is over.
-            () = tokio::time::sleep_until(deadline.instant().into()) => return Ok(Flow::GoOn(progress)),
-            paced = self.pacer.pass(self.models.entry(&job.model), prompt) => paced,
-        };
-        let mut pass = match paced {
-            Paced::Free(pass) => pass,
-            Paced::Later(wait) => {
+        let round = ask.iteration;
+        let answered = match Box::pin(self.ask_any(job, prompt, round)).await {
+            Asked::Answered(answered) => *answered,
+            Asked::Halted => return Ok(Flow::GoOn(progress)),
+            Asked::Later(wait) => {
                 let postponed = self.postpone(job, progress, wait);
                 return Ok(Flow::Over(Box::pin(postponed).await?));
             }
-        };
-        let started_at = self.clock.now();
-        let round = ask.iteration;
-        job.events.say(|| Happening::ModelStarted {
-            iteration: round,
-            model: Arc::clone(&job.model),
-        });
-        let deltas = Deltas::of(&job.events, round, job.job.stream == Some(true));
-        let ear = deltas.ear();
-        pass.begin();
-        let asked = tokio::select! {
-            biased;
-            () = job.leash.wait() => None,
-            answer = self.model.complete_aloud(prompt, deadline, Some(&ear)) => Some(answer),
-            never = deltas.keep_saying() => never,
-        };
-        let mut answer = match asked {
-            None => return Ok(Flow::GoOn(progress)),
-            Some(Ok(answer)) => answer,
-            Some(Err(error)) => {
+            Asked::Failed(error) => {
                 let failure = Failure::new(error.code(), error.to_string());
                 let failed = self.fail(job, progress, error.fault(), failure);
                 return Ok(Flow::Over(Box::pin(failed).await?));
             }
         };
-        pass.settle(&answer.usage);
+        let Answered {
+            mut answer,
+            started_at,
+            finished_at,
+        } = answered;
         // One that stood in has a price of its own.
         let asked = answer.asked.as_deref().unwrap_or(&job.model);
         let price = self.models.profile(asked).price;
         answer.usage.cost_usd = price.map(|price| answer.usage.at(price));
-        let finished_at = self.clock.now();
-        deltas.end(answer.content.as_deref());
+        progress.warn(stood_in(&job.model, &answer));
         job.events.say(|| Happening::ModelFinished {
             iteration: round,
             model: answer.model.clone(),
@@ -317,7 +299,7 @@ impl Runner {
         (progress, next) = self.next_step(job, offer, progress)?;
         let routes = routes(offer, answer.tool_calls.iter().map(|call| &call.name));
         let iteration = NewIteration {
-            number: ask.iteration,
+            number: round,
             requested_model: &job.model,
             answer: &answer,
             routes: &routes,
@@ -344,6 +326,15 @@ impl Runner {
 }
 
 impl Progress {
+    /// Has the result say so, once.
+    fn warn(&mut self, what: impl IntoIterator<Item = String>) {
+        for what in what {
+            if !self.warnings.contains(&what) {
+                self.warnings.push(what);
+            }
+        }
+    }
+
     pub(super) fn after(self, job: &JobInHand, entry: Entry) -> Result<Self, StoreError> {
         let conversation = self
             .conversation
@@ -381,6 +372,17 @@ fn selection(job: &Job) -> Selection<'_> {
 /// The time between two moments; none if the clock was set back.
 pub(super) fn millis(from: DateTime<Utc>, to: DateTime<Utc>) -> u64 {
     u64::try_from((to - from).num_milliseconds()).unwrap_or_default()
+}
+
+/// What an earlier run of the job has to say of an answer.
+fn stood_in_of(job: &JobInHand, entry: &Entry) -> Option<String> {
+    match entry {
+        Entry::Answered(answer) => stood_in(&job.model, answer),
+        Entry::Interrupted { .. }
+        | Entry::Held { .. }
+        | Entry::Approved { .. }
+        | Entry::Returned { .. } => None,
+    }
 }
 
 fn missing(server: &str) -> String {

@@ -4,6 +4,11 @@ use crate::chat::{PromptMessage, ToolCall};
 
 use super::{body, call, prompt, raw};
 
+#[derive(serde::Deserialize)]
+struct Body {
+    messages: Vec<Box<RawValue>>,
+}
+
 /// How `message` goes back when `calls` were read from it.
 fn replayed(message: &str, calls: Vec<ToolCall>) -> String {
     let message = PromptMessage::Assistant {
@@ -11,10 +16,6 @@ fn replayed(message: &str, calls: Vec<ToolCall>) -> String {
         tool_calls: calls.into(),
         asked: None,
     };
-    #[derive(serde::Deserialize)]
-    struct Body {
-        messages: Vec<Box<RawValue>>,
-    }
     // Results of the calls may follow.
     let body = body(&prompt(vec![message]));
     let body: Body = serde_json::from_str(&body).unwrap();

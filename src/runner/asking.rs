@@ -1,0 +1,137 @@
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+
+use super::deltas::Deltas;
+use super::pace::Paced;
+use super::run::{JobInHand, Runner};
+use crate::chat::{Answer, Prompt};
+use crate::fault::Fault;
+use crate::model::ModelError;
+use crate::wire::Happening;
+
+/// What came of asking for an answer.
+pub(super) enum Asked {
+    /// One model has answered.
+    Answered(Box<Answered>),
+    /// The run is to stop, or its time is over: the next step says which.
+    Halted,
+    /// Not soon: somewhere else the job may wait for this long.
+    Later(Duration),
+    /// None has.
+    Failed(ModelError),
+}
+
+/// An answer, and when it came.
+pub(super) struct Answered {
+    pub(super) answer: Answer,
+    pub(super) started_at: DateTime<Utc>,
+    pub(super) finished_at: DateTime<Utc>,
+}
+
+impl Runner {
+    /// Asks the job's model; where it stays down, those that may stand in for it, one after the other.
+    pub(super) async fn ask_any(&self, job: &JobInHand, prompt: &Prompt, round: u32) -> Asked {
+        let fallbacks = &self.models.profile(&job.model).fallbacks;
+        if fallbacks.is_empty() {
+            return self.ask_one(job, prompt, round).await;
+        }
+        let names = std::iter::once(&*job.model).chain(fallbacks.iter().map(String::as_str));
+        let names = self.standby.order(names, Instant::now());
+        let (mut failed, mut later) = (None, None);
+        for name in names {
+            let prompt = for_model(prompt, name);
+            match self.ask_one(job, &prompt, round).await {
+                Asked::Failed(error) if error.lets_others_try() => {
+                    self.standby.rest(name, Instant::now());
+                    tracing::warn!(model.name = name, %error, "the model stays down");
+                    failed = Some(worth_telling(failed, error));
+                }
+                // Others may have room where the limit of one that stands in is used up.
+                Asked::Later(wait) if name != &*job.model => later = Some(wait),
+                Asked::Answered(answered) => {
+                    self.standby.wake(name);
+                    return Asked::Answered(answered);
+                }
+                asked @ (Asked::Halted | Asked::Later(_) | Asked::Failed(_)) => return asked,
+            }
+        }
+        let failed = failed.map(Asked::Failed);
+        failed.or(later.map(Asked::Later)).unwrap_or(Asked::Halted)
+    }
+
+    /// Asks one model, when its limits allow it.
+    async fn ask_one(&self, job: &JobInHand, prompt: &Prompt, round: u32) -> Asked {
+        let deadline = self.deadline(job);
+        let paced = tokio::select! {
+            biased;
+            () = job.leash.wait() => return Asked::Halted,
+            // The next step is that the time is over.
+            () = tokio::time::sleep_until(deadline.instant().into()) => return Asked::Halted,
+            paced = self.pacer.pass(self.models.entry(&prompt.model), prompt) => paced,
+        };
+        let mut pass = match paced {
+            Paced::Free(pass) => pass,
+            Paced::Later(wait) => return Asked::Later(wait),
+        };
+        let started_at = self.clock.now();
+        job.events.say(|| Happening::ModelStarted {
+            iteration: round,
+            model: Arc::clone(&prompt.model),
+        });
+        let deltas = Deltas::of(&job.events, round, job.job.stream == Some(true));
+        let ear = deltas.ear();
+        pass.begin();
+        let asked = tokio::select! {
+            biased;
+            () = job.leash.wait() => None,
+            answer = self.model.complete_aloud(prompt, deadline, Some(&ear)) => Some(answer),
+            never = deltas.keep_saying() => never,
+        };
+        let answer = match asked {
+            None => return Asked::Halted,
+            Some(Err(error)) => return Asked::Failed(error),
+            Some(Ok(answer)) => answer,
+        };
+        pass.settle(&answer.usage);
+        deltas.end(answer.content.as_deref());
+        Asked::Answered(Box::new(Answered {
+            answer,
+            started_at,
+            finished_at: self.clock.now(),
+        }))
+    }
+}
+
+fn for_model<'a>(prompt: &'a Prompt, name: &str) -> Cow<'a, Prompt> {
+    if *prompt.model == *name {
+        return Cow::Borrowed(prompt);
+    }
+    Cow::Owned(Prompt {
+        model: name.into(),
+        ..prompt.clone()
+    })
+}
+
+/// Of two failures the one that decides what becomes of the job: the first after which it may be tried
+/// again, else the first.
+fn worth_telling(first: Option<ModelError>, next: ModelError) -> ModelError {
+    let passes = |error: &ModelError| matches!(error.fault(), Fault::Retry { .. });
+    match first {
+        Some(first) if passes(&first) || !passes(&next) => first,
+        Some(_) | None => next,
+    }
+}
+
+/// What a result says when another model has answered than the one that was asked for.
+pub(super) fn stood_in(requested: &str, answer: &Answer) -> Option<String> {
+    let asked = answer
+        .asked
+        .as_deref()
+        .filter(|asked| *asked != requested)?;
+    Some(format!(
+        "model {requested:?} did not answer; {asked:?} answered in its stead"
+    ))
+}
