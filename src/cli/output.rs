@@ -55,6 +55,13 @@ pub(super) fn line(text: &str) -> io::Result<()> {
     out.flush()
 }
 
+/// Writes a piece of a line to standard output, at once.
+pub(super) fn piece(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    write!(out, "{text}")?;
+    out.flush()
+}
+
 /// Writes JSON to standard output: characters that move a terminal are written as JSON's own
 /// escapes, which mean the same.
 pub(super) fn json(text: &str) -> io::Result<()> {

@@ -56,27 +56,41 @@ pub(super) struct Spinner {
 impl Spinner {
     pub(super) fn new(first: &str) -> Self {
         let attended = user_attended_stderr();
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        if let Ok(style) = ProgressStyle::with_template("{spinner:.cyan} {elapsed} {wide_msg}") {
-            bar.set_style(style);
-        }
+        let bar = turning(attended);
         if attended {
             bar.set_message(first.to_owned());
-            bar.enable_steady_tick(TICK);
         } else {
             output::say(first);
         }
         Self { bar, attended }
     }
 
-    /// An event of the job; where there is no terminal only those that change its state are said.
-    pub(super) fn event(&self, name: &str, detail: Option<&str>) {
-        let text = one_line(&describe(name, detail));
+    /// Something that is worth a line of its own.
+    pub(super) fn line(&self, text: &str) {
+        let text = one_line(text);
         if self.attended {
+            self.bar.println(&text);
             self.bar.set_message(text);
-        } else if name.starts_with("job.") {
+        } else {
             output::say(&text);
         }
+    }
+
+    /// Something that is so for the moment: shown on a terminal only.
+    pub(super) fn passing(&self, text: &str) {
+        if self.attended {
+            self.bar.set_message(one_line(text));
+        }
+    }
+
+    /// Makes way for what is written on the same terminal.
+    pub(super) fn hide(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    /// Comes back after that.
+    pub(super) fn show(&mut self) {
+        self.bar = turning(self.attended);
     }
 
     pub(super) fn end(&self) {
@@ -84,17 +98,13 @@ impl Spinner {
     }
 }
 
-fn describe(name: &str, detail: Option<&str>) -> String {
-    let what = match name {
-        "job.started" => "the job runs",
-        "job.waiting" => "the job waits",
-        "job.finished" => "the job has ended",
-        "model.started" => "the model is asked",
-        "model.finished" => "the model has answered",
-        "tool.started" => "a tool is called",
-        "tool.finished" => "a tool has answered",
-        "tools.missing" => "tools are missing",
-        other => other,
-    };
-    detail.map_or_else(|| what.to_owned(), |detail| format!("{what}: {detail}"))
+fn turning(attended: bool) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("{spinner:.cyan} {elapsed} {wide_msg}") {
+        bar.set_style(style);
+    }
+    if attended {
+        bar.enable_steady_tick(TICK);
+    }
+    bar
 }

@@ -414,6 +414,29 @@ async fn words_are_said_of_jobs_that_ask_for_it_alone() {
         .await;
 }
 
+#[tokio::test]
+async fn who_waits_at_a_prompt_sees_what_the_job_does_and_then_the_reply() {
+    let setup = Setup::new().calc();
+    setup
+        .run(async |s| {
+            for stream in [false, true] {
+                let mut arguments = vec!["enqueue", "--wait"];
+                if stream {
+                    arguments.push("--stream");
+                }
+                arguments.push("What is 20 plus 22?");
+                let (out, err) = s.command_aloud(&arguments).await;
+                assert_eq!(out, "The answer is 42\n", "a pipe gets the reply alone");
+                let lines: Vec<_> = err.lines().skip(1).collect();
+                let progress = ["the job runs", "calc__add is called", "calc__add succeeded"];
+                assert_eq!(lines, progress, "{err}");
+                let asked = s.model.requests().pop().unwrap().body;
+                assert_eq!(asked.get("stream").is_some(), stream);
+            }
+        })
+        .await;
+}
+
 /// The way to the broker, which can be stopped: nothing is read from the broker any more then, and the
 /// connection stays.
 struct Way {

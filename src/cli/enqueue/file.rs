@@ -85,7 +85,12 @@ fn parse(content: &[u8], max_bytes: usize) -> (Vec<NewJob>, Vec<(usize, String)>
             continue;
         }
         let body = Bytes::copy_from_slice(body);
-        jobs.push(NewJob { id, body, line });
+        jobs.push(NewJob {
+            id,
+            body,
+            line,
+            stream: false,
+        });
     }
     (jobs, bad)
 }

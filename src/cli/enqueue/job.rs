@@ -18,6 +18,8 @@ pub(super) struct NewJob {
     pub(super) body: Bytes,
     /// Its line in the file, from 1.
     pub(super) line: usize,
+    /// Whether its reply comes word by word.
+    pub(super) stream: bool,
 }
 
 /// What the command line says of one job.
@@ -28,6 +30,7 @@ pub(super) struct Wish {
     pub(super) job_id: Option<Uuid>,
     pub(super) model: Option<String>,
     pub(super) system: Option<String>,
+    pub(super) stream: bool,
 }
 
 impl Wish {
@@ -55,7 +58,7 @@ impl Wish {
             tools: None,
             options: None,
             budget: None,
-            stream: None,
+            stream: self.stream.then_some(true),
             not_before: None,
             deadline: None,
             on_busy: None,
@@ -64,7 +67,13 @@ impl Wish {
         let body = Bytes::from(serde_json::to_vec(&job)?);
         wire::decode(&body, max_bytes)
             .map_err(|refused| Usage(format!("this is no job: {}", refused.failure)))?;
-        Ok(NewJob { id, body, line: 1 })
+        let (line, stream) = (1, self.stream);
+        Ok(NewJob {
+            id,
+            body,
+            line,
+            stream,
+        })
     }
 }
 

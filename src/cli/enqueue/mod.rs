@@ -5,6 +5,7 @@ mod job;
 mod send;
 mod sql;
 mod wait;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -44,6 +45,9 @@ pub(super) struct EnqueueArgs {
     /// Where jobs are handed in: the broker's queue, or the database's function chat.enqueue
     #[arg(long, value_enum, value_name = "WAY", default_value = "amqp")]
     via: Via,
+    /// Have the reply come word by word; with --wait on a terminal it is shown as it comes (over the broker)
+    #[arg(long, conflicts_with = "file")]
+    stream: bool,
     /// Wait for the result and print the reply (with --file: every result, as a line of JSON)
     #[arg(long)]
     wait: bool,
@@ -146,6 +150,7 @@ impl EnqueueArgs {
             job_id: self.job_id,
             model: self.model,
             system: self.system,
+            stream: self.stream,
         };
         wish.into_job(max_bytes)
     }

@@ -36,7 +36,7 @@ pub(super) async fn send(
     let sent = match wait {
         Some(limit) => Box::pin(ask(&store, text, limit))
             .await
-            .and_then(|answer| wait::tell(answer, json)),
+            .and_then(|answer| wait::tell(answer, json, "")),
         None => hand_in(&store, text).await.and_then(|id| {
             output::line(&id.to_string())?;
             Ok(ExitCode::SUCCESS)
@@ -103,11 +103,11 @@ async fn watch(
         let event = match store.find_progress(job).await.map_err(failure::of_store)? {
             Progress::Ended(stored) => return Answer::stored(stored.result),
             Progress::Unknown => anyhow::bail!("the job {job} was deleted"),
-            Progress::Waiting => "job.waiting",
-            Progress::Running => "job.started",
+            Progress::Waiting => "the job waits",
+            Progress::Running => "the job runs",
         };
         if event != said {
-            spinner.event(event, None);
+            spinner.line(event);
             said = event;
         }
         if deadline.left().is_zero() {

@@ -2,13 +2,12 @@ use std::collections::HashSet;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use serde::Deserialize;
-
 use super::super::output::{self, Screen};
-use super::super::progress::{Bar, Spinner};
+use super::super::progress::Bar;
 use super::super::sender::Sender;
 use super::job::NewJob;
 use super::send::{connect, open_inbox};
+use super::watch::{Shown, Watch};
 use crate::broker::{Letter, ReplyInbox};
 use crate::clock::Deadline;
 use crate::config::BrokerConfig;
@@ -38,13 +37,16 @@ pub(super) async fn send(
     json: bool,
 ) -> anyhow::Result<ExitCode> {
     let sender = connect(broker).await?;
-    let answered = Box::pin(ask(job, &sender, broker, limit)).await;
+    // A reply is shown as it comes where it is not wanted as JSON.
+    let aloud = job.stream && !json;
+    let answered = Box::pin(ask(job, &sender, (broker, limit), aloud)).await;
     sender.close().await;
-    tell(answered?, json)
+    let (answer, said) = answered?;
+    tell(answer, json, &said)
 }
 
-/// Prints the result or the reply; the exit code for it.
-pub(super) fn tell(answer: Answer, json: bool) -> anyhow::Result<ExitCode> {
+/// Prints the result or the reply, but for what was `said` already; the exit code for it.
+pub(super) fn tell(answer: Answer, json: bool, said: &str) -> anyhow::Result<ExitCode> {
     let Answer { result, json: text } = answer;
     if json {
         output::json(&text)?;
@@ -53,7 +55,20 @@ pub(super) fn tell(answer: Answer, json: bool) -> anyhow::Result<ExitCode> {
             Some(refusal) if reply.content.is_empty() => refusal,
             Some(_) | None => &reply.content,
         };
-        output::line(&Screen::stdout().safe(&disarm_text(text)))?;
+        let text = disarm_text(text);
+        // The last words may come later than the result.
+        let rest = if said.is_empty() {
+            Some(&*text)
+        } else {
+            text.strip_prefix(said)
+        };
+        if rest.is_none() {
+            output::line("")?;
+        }
+        output::line(&Screen::stdout().safe(rest.unwrap_or(&text)))?;
+    }
+    if !result.success && !said.is_empty() {
+        output::line("")?;
     }
     for warning in &result.warnings {
         output::say(&format!(
@@ -80,17 +95,19 @@ pub(super) fn sum_up(many: usize, failed: usize) -> ExitCode {
 async fn ask(
     job: &NewJob,
     sender: &Sender,
-    broker: &BrokerConfig,
-    limit: Duration,
-) -> anyhow::Result<Answer> {
+    (broker, limit): (&BrokerConfig, Duration),
+    aloud: bool,
+) -> anyhow::Result<(Answer, String)> {
     let mut inbox = inbox_with_events(job.id, broker).await?;
     let message = job.message(sender.names(), Some(inbox.name()));
     sender.send(message).await?;
-    let spinner = Spinner::new(&format!("job {} is sent", job.id));
-    let waited = wait(&mut inbox, job.id, &spinner, limit).await;
-    spinner.end();
+    let mut watch = Watch::new(&format!("job {} is sent", job.id), aloud);
+    let waited = wait(&mut inbox, job.id, &mut watch, limit).await;
+    let said = watch.end();
     inbox.close().await;
-    waited.map_err(|error| anyhow::anyhow!("{error}; see `chat-worker show {}`", job.id))
+    let answer =
+        waited.map_err(|error| anyhow::anyhow!("{error}; see `chat-worker show {}`", job.id))?;
+    Ok((answer, said))
 }
 
 /// An inbox that the job's events come to as well, if this user may have them.
@@ -106,14 +123,14 @@ async fn inbox_with_events(job: JobId, config: &BrokerConfig) -> anyhow::Result<
 async fn wait(
     inbox: &mut ReplyInbox,
     job: JobId,
-    spinner: &Spinner,
+    watch: &mut Watch,
     limit: Duration,
 ) -> anyhow::Result<Answer> {
     let deadline = Deadline::after(limit);
     while let Some(letter) = inbox.next(deadline.left()).await? {
         match open(&letter)? {
             Some(Opened::Result(answer)) if answer.result.job_id == job => return Ok(*answer),
-            Some(Opened::Event { name, detail }) => spinner.event(&name, detail.as_deref()),
+            Some(Opened::Event(event)) => watch.show(event)?,
             Some(Opened::Result(_)) | None => {}
         }
     }
@@ -156,21 +173,7 @@ pub(super) async fn collect(
 /// What a letter is.
 enum Opened {
     Result(Box<Answer>),
-    Event {
-        name: String,
-        detail: Option<String>,
-    },
-}
-
-/// The part of an event that is shown.
-#[derive(Deserialize)]
-struct Event {
-    #[serde(rename = "event")]
-    name: String,
-    #[serde(default)]
-    tool: Option<String>,
-    #[serde(default)]
-    model: Option<String>,
+    Event(Shown),
 }
 
 /// What is in a letter, if it is for us.
@@ -188,9 +191,6 @@ fn open(letter: &Letter) -> anyhow::Result<Option<Opened>> {
         let json = json.into_owned();
         return Ok(Some(Opened::Result(Box::new(Answer { result, json }))));
     }
-    let event = serde_json::from_str::<Event>(&armoured).ok();
-    Ok(event.map(|event| Opened::Event {
-        name: event.name,
-        detail: event.tool.or(event.model),
-    }))
+    let event = serde_json::from_str(&armoured).ok();
+    Ok(event.map(Opened::Event))
 }

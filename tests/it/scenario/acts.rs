@@ -130,19 +130,26 @@ impl Scenario {
 
     /// Runs a command of the program with this installation's settings; what it prints.
     pub(crate) async fn command(&self, arguments: &[&str]) -> String {
-        let (ended, said) = self.command_ends(arguments).await;
-        assert!(ended.success(), "{arguments:?}: {said}");
-        said
+        let (ended, out, err) = self.command_ends(arguments).await;
+        assert!(ended.success(), "{arguments:?}: {out}{err}");
+        out + &err
+    }
+
+    /// The same: what it prints, and what it says on the side.
+    pub(crate) async fn command_aloud(&self, arguments: &[&str]) -> (String, String) {
+        let (ended, out, err) = self.command_ends(arguments).await;
+        assert!(ended.success(), "{arguments:?}: {out}{err}");
+        (out, err)
     }
 
     /// Runs a command that fails; what it complains of.
     pub(crate) async fn failing_command(&self, arguments: &[&str]) -> String {
-        let (ended, said) = self.command_ends(arguments).await;
-        assert_eq!(ended.code(), Some(1), "{arguments:?}: {said}");
-        said
+        let (ended, out, err) = self.command_ends(arguments).await;
+        assert_eq!(ended.code(), Some(1), "{arguments:?}: {out}{err}");
+        out + &err
     }
 
-    async fn command_ends(&self, arguments: &[&str]) -> (ExitStatus, String) {
+    async fn command_ends(&self, arguments: &[&str]) -> (ExitStatus, String, String) {
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_chat-worker"));
         command.args(arguments).env_clear();
         command.envs(self.setup.settings(&self.database, &self.model));
@@ -152,7 +159,6 @@ impl Scenario {
             .await
             .unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let said = text(&ended.stdout) + &text(&ended.stderr);
-        (ended.status, said)
+        (ended.status, text(&ended.stdout), text(&ended.stderr))
     }
 }
