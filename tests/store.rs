@@ -205,7 +205,7 @@ async fn of_many_jobs_of_a_conversation_at_once_exactly_one_runs_and_the_rest_ge
             let jobs: Vec<_> = (0..8).map(|_| job_of(conversation)).collect();
             let claims = join_all(jobs.iter().map(|job| ground.claim(job, worker))).await;
             let runs = claims.iter().filter(|claimed| matches!(claimed, Claimed::Run(_))).count();
-            let parked = claims.iter().filter(|claimed| matches!(claimed, Claimed::Parked)).count();
+            let parked = claims.iter().filter(|claimed| matches!(claimed, Claimed::Parked(_))).count();
             assert_eq!((runs, parked), (1, 7), "{claims:?}");
             let turns = ground.texts(&format!("SELECT turn FROM chat.jobs WHERE conversation_id = '{conversation}' ORDER BY turn")).await;
             let expected: Vec<_> = (1..=8).map(|turn| format!("{{\"turn\":{turn}}}")).collect();
@@ -360,12 +360,15 @@ async fn the_end_of_a_turn_wakes_the_next_one_and_no_other() {
         let jobs: Vec<_> = (0..3).map(|_| job_of(conversation)).collect();
         let mut run = ground.running(&jobs[0], worker).await.run;
         for job in &jobs[1..] {
-            assert!(matches!(ground.claim(job, worker).await, Claimed::Parked));
+            assert!(matches!(
+                ground.claim(job, worker).await,
+                Claimed::Parked(_)
+            ));
         }
         // Before its turn a wake-up changes nothing.
         assert!(matches!(
             ground.claim_known(jobs[2].id, worker).await,
-            Some(Claimed::Parked)
+            Some(Claimed::Parked(_))
         ));
         for (number, job) in jobs.iter().enumerate().skip(1) {
             let Finished::Ended {
@@ -421,7 +424,7 @@ async fn a_turn_that_comes_while_the_one_before_it_ends_is_never_forgotten() {
                 panic!("fenced");
             };
             match (next, claimed) {
-                (Some(next), Claimed::Parked) => assert_eq!(next.job_id, second.id),
+                (Some(next), Claimed::Parked(_)) => assert_eq!(next.job_id, second.id),
                 (None, Claimed::Run(_)) => {}
                 other => panic!("the second turn waits for ever: {other:?}"),
             }

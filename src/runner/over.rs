@@ -14,13 +14,17 @@ use crate::meter;
 use crate::store::{Finished, NewIteration, StoreError, Written, cancelled};
 use crate::wire::{Happening, ResultError, WaitReason};
 
-/// What is said of a job that waits to be tried again.
-pub(crate) fn tried_again(now: DateTime<Utc>, wait: Duration, failure: Failure) -> Happening {
+/// What is said of a job that waits to be tried again, and of what failed if anything did.
+pub(crate) fn tried_again(
+    now: DateTime<Utc>,
+    wait: Duration,
+    failure: Option<Failure>,
+) -> Happening {
     Happening::JobWaiting {
         reason: WaitReason::Retry,
-        calls: Vec::new(),
         due_at: now.checked_add_signed(TimeDelta::from_std(wait).unwrap_or_default()),
-        error: Some(ResultError {
+        calls: Vec::new(),
+        error: failure.map(|failure| ResultError {
             code: failure.code,
             message: failure.message,
         }),
@@ -136,7 +140,7 @@ impl Runner {
                     Written::Stored => {
                         meter::retried(failure.code.as_str());
                         job.events
-                            .say(|| tried_again(self.clock.now(), wait, failure));
+                            .say(|| tried_again(self.clock.now(), wait, Some(failure)));
                         Ok(Ran::Parked)
                     }
                     Written::Fenced => Ok(Ran::Fenced),
@@ -163,10 +167,11 @@ impl Runner {
         tracing::info!(wait_ms = wait.as_millis(), why, "the job waits");
         let run = &job.claimed.run;
         let parked = insisting!("park", self.store, self.store.postpone(run, wait, why))?;
-        Ok(match parked {
-            Written::Stored => Ran::Parked,
-            Written::Fenced => Ran::Fenced,
-        })
+        if parked == Written::Fenced {
+            return Ok(Ran::Fenced);
+        }
+        job.events.say(|| tried_again(self.clock.now(), wait, None));
+        Ok(Ran::Parked)
     }
 
     /// Stops a run where it stands: its job was called off, or goes to another worker.

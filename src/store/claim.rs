@@ -11,7 +11,7 @@ use super::{Store, StoreError, commit, log};
 use crate::conversation::{Entry, PastTurn};
 use crate::crash::{self, Act};
 use crate::ids::{ConversationId, JobId, WorkerId};
-use crate::wire::OnBusy;
+use crate::wire::{OnBusy, WaitReason};
 
 /// A job as a delivery brings it.
 #[derive(Clone, Copy, Debug)]
@@ -87,7 +87,7 @@ pub enum Claimed {
     /// It has ended without a run.
     Closed(Box<Closed>),
     /// It is stored, and waits for its turn or its time.
-    Parked,
+    Parked(Box<Parked>),
     /// It is stored and marked queued; any worker that a wake-up reaches may run it.
     Queued(Next),
     /// It has ended; its result can be published again.
@@ -100,6 +100,27 @@ pub enum Claimed {
     Forbidden,
     /// Its conversation is busy, and it would not wait.
     Busy,
+}
+
+/// A job that waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parked {
+    /// The job.
+    pub job_id: JobId,
+    /// Its conversation.
+    pub conversation_id: ConversationId,
+    /// Who it speaks for.
+    pub user_id: String,
+    /// Its last run; 0 before the first.
+    pub attempt: u32,
+    /// What it waits for.
+    pub reason: WaitReason,
+    /// Until when, if that is known.
+    pub due_at: Option<DateTime<Utc>>,
+    /// The number of the event that says so.
+    pub events: u64,
+    /// Its metadata as JSON text, armoured.
+    pub metadata: Option<String>,
 }
 
 /// A job in hand.
@@ -161,7 +182,7 @@ impl Store {
             Claimed::Conflict | Claimed::Forbidden | Claimed::Busy => tx.rollback().await?,
             Claimed::Run(_)
             | Claimed::Closed(_)
-            | Claimed::Parked
+            | Claimed::Parked(_)
             | Claimed::Queued(_)
             | Claimed::Finished(_)
             | Claimed::InHand => commit(tx, Act::Claim).await?,

@@ -1,7 +1,7 @@
 use sqlx::PgConnection;
 
 use super::StoreError;
-use super::claim::{Claimant, Claimed, ClaimedJob, NewJob, Wants};
+use super::claim::{Claimant, Claimed, ClaimedJob, NewJob, Parked, Wants};
 use super::claim_facts::Found;
 use super::claim_rules::{Decision, TakeOver, decide, is_suspect};
 use super::close::{LastRun, close};
@@ -9,6 +9,7 @@ use super::finish::Next;
 use super::outbox::StoredResult;
 use super::record::Run;
 use crate::ids::{ConversationId, JobId};
+use crate::wire::WaitReason;
 
 /// A claim under way, in its transaction, which holds the lock of the conversation.
 pub(super) struct Claim<'a> {
@@ -53,18 +54,19 @@ impl Claim<'_> {
             }
             Decision::Schedule => {
                 self.insert(tx, Place::None).await?;
-                Ok(Claimed::Parked)
+                self.wait_for(tx, WaitReason::Schedule).await
             }
             Decision::WaitForTurn => {
                 self.enter(tx, &found).await?;
-                self.wait_for_turn(tx).await?;
-                Ok(Claimed::Parked)
+                self.redirect(tx).await?;
+                self.wait_for(tx, WaitReason::Turn).await
             }
             Decision::Interrupt => {
                 self.enter(tx, &found).await?;
-                self.wait_for_turn(tx).await?;
+                self.redirect(tx).await?;
+                let parked = self.wait_for(tx, WaitReason::Turn).await?;
                 self.call_off_earlier_turns(tx).await?;
-                Ok(Claimed::Parked)
+                Ok(parked)
             }
             Decision::Close(closing) => {
                 // No turn: what never ran is no part of the conversation.
@@ -77,9 +79,10 @@ impl Claim<'_> {
                 let closed = close(tx, job, conversation, failure, LastRun::Others).await?;
                 Ok(Claimed::Closed(Box::new(closed)))
             }
+            // Until this worker, or another, runs no other of its kind.
             Decision::SetApart => {
-                self.set_apart(tx).await?;
-                Ok(Claimed::Parked)
+                self.redirect(tx).await?;
+                self.wait_for(tx, WaitReason::Retry).await
             }
             Decision::Run(took_over) => {
                 self.enter(tx, &found).await?;
@@ -172,15 +175,36 @@ impl Claim<'_> {
         Ok(())
     }
 
-    async fn wait_for_turn(&self, tx: &mut PgConnection) -> Result<(), StoreError> {
-        self.redirect(tx).await?;
-        sqlx::query!(
-            "UPDATE chat.jobs SET status = 'waiting', wait_reason = 'turn', due_at = NULL WHERE id = $1",
-            self.job_id.0
+    /// Lets the job wait: for its turn, for its time, or for a moment.
+    async fn wait_for(
+        &self,
+        tx: &mut PgConnection,
+        reason: WaitReason,
+    ) -> Result<Claimed, StoreError> {
+        let row = sqlx::query!(
+            r#"
+            UPDATE chat.jobs SET status = 'waiting', wait_reason = $2::text::chat.wait_reason, events = events + 1,
+                wake_ups = CASE $2 WHEN 'retry' THEN 0 ELSE wake_ups END,
+                due_at = CASE $2 WHEN 'schedule' THEN due_at
+                                 WHEN 'retry' THEN now() + interval '1 s' + random() * interval '3 s' END
+            WHERE id = $1
+            RETURNING user_id, attempt, due_at, events, metadata::text AS metadata
+            "#,
+            self.job_id.0,
+            reason.as_str()
         )
-        .execute(&mut *tx)
+        .fetch_one(&mut *tx)
         .await?;
-        Ok(())
+        Ok(Claimed::Parked(Box::new(Parked {
+            job_id: self.job_id,
+            conversation_id: self.conversation_id,
+            user_id: row.user_id,
+            attempt: u32::try_from(row.attempt).unwrap_or_default(),
+            reason,
+            due_at: row.due_at,
+            events: u64::try_from(row.events).unwrap_or_default(),
+            metadata: row.metadata,
+        })))
     }
 
     /// Calls every unfinished turn before this one off. Their workers and the sweep listen.
@@ -244,22 +268,6 @@ impl Claim<'_> {
         Ok(())
     }
 
-    /// Lets the job wait until this worker, or another, runs no other of its kind.
-    async fn set_apart(&self, tx: &mut PgConnection) -> Result<(), StoreError> {
-        self.redirect(tx).await?;
-        sqlx::query!(
-            r#"
-            UPDATE chat.jobs SET status = 'waiting', wait_reason = 'retry', wake_ups = 0,
-                due_at = now() + interval '1 s' + random() * interval '3 s'
-            WHERE id = $1 AND status IN ('queued', 'waiting')
-            "#,
-            self.job_id.0
-        )
-        .execute(&mut *tx)
-        .await?;
-        Ok(())
-    }
-
     /// Marks the job queued. The mark falls due again in a minute, so that a lost wake-up is sent
     /// again.
     async fn queue(&self, tx: &mut PgConnection, took_over: TakeOver) -> Result<Next, StoreError> {
@@ -286,7 +294,7 @@ impl Claim<'_> {
         let row = sqlx::query!(
             r#"
             WITH job AS (
-                UPDATE chat.jobs SET status = 'running', wait_reason = NULL, due_at = NULL, wake_ups = 0, worker_id = $2,
+                UPDATE chat.jobs SET status = 'running', wait_reason = NULL, due_at = NULL, wake_ups = 0, worker_id = $2, events = 0,
                     attempt = attempt + 1, failures = failures + $3::boolean::integer, deaths = deaths + $3::boolean::integer,
                     started_at = coalesce(started_at, clock_timestamp())
                 WHERE id = $1

@@ -18,6 +18,8 @@ pub struct Closed {
     pub next: Option<Next>,
     /// Its JSON text, armoured.
     pub request: String,
+    /// The number of its last event; none if a run that nobody hears of any more counted them.
+    pub events: Option<u64>,
 }
 
 impl Closing {
@@ -195,7 +197,7 @@ pub(super) async fn close(
     } else {
         "failed"
     };
-    let request = sqlx::query_scalar!(
+    let job_row = sqlx::query!(
         r#"
         WITH job AS (
             UPDATE chat.jobs AS j
@@ -210,10 +212,12 @@ pub(super) async fn close(
                        coalesce(sum(reasoning_tokens), 0)::bigint AS reasoning, sum(cost_usd) AS cost
                 FROM chat.iterations WHERE job_id = $1
             ) AS i, (
+                SELECT status = 'running' AS ran FROM chat.jobs WHERE id = $1
+            ) AS b, (
                 SELECT count(*)::integer AS calls FROM chat.tool_calls WHERE job_id = $1 AND finished_at IS NOT NULL
             ) AS c
             WHERE j.id = $1 AND j.finished_at IS NULL
-            RETURNING j.id, j.request::text AS request, j.reply_to, j.correlation_id, j.priority
+            RETURNING j.id, j.request::text AS request, j.reply_to, j.correlation_id, j.priority, j.events, b.ran
         ), attempt AS (
             UPDATE chat.attempts SET ended_at = now(), outcome = CASE WHEN $5 THEN $2 ELSE 'taken_over' END,
                 error_code = CASE WHEN $5 THEN $3 END, error_message = CASE WHEN $5 THEN $4 END
@@ -227,7 +231,7 @@ pub(super) async fn close(
                        'reply_to', reply_to, 'correlation_id', correlation_id, 'priority', priority))
             FROM job WHERE $2::text = 'failed'
         )
-        SELECT request AS "request!" FROM job
+        SELECT request AS "request!", events AS "events!", ran AS "ran!" FROM job
         "#,
         job.0,
         status,
@@ -242,6 +246,7 @@ pub(super) async fn close(
     Ok(Closed {
         result,
         next,
-        request,
+        request: job_row.request,
+        events: u64::try_from(job_row.events).ok().filter(|_| !job_row.ran),
     })
 }

@@ -48,7 +48,7 @@ pub use approval::{Approvals, Decided, Ruling, Word, WordOn};
 pub use backlog::Unfinished;
 pub use buried::{BuriedCount, BuriedFilter, BuriedHead, BuriedLetter, BuriedPlace};
 pub use cancel::Cancelled;
-pub use claim::{Claimant, Claimed, ClaimedJob, NewJob, Wants};
+pub use claim::{Claimant, Claimed, ClaimedJob, NewJob, Parked, Wants};
 pub use claim_rules::{
     Closing, Decision, Facts, JobFacts, Owner, Standing, TakeOver, decide, is_suspect,
 };

@@ -86,6 +86,22 @@ impl Store {
         Ok(written(owned))
     }
 
+    /// Notes how many events a run has said that left its job waiting, so that the next is numbered on.
+    ///
+    /// # Errors
+    /// The database fails. The write may be repeated.
+    pub async fn note_events(&self, run: &Run, events: u64) -> Result<(), StoreError> {
+        sqlx::query!(
+            "UPDATE chat.jobs SET events = $3 WHERE id = $1 AND attempt = $2 AND finished_at IS NULL",
+            run.job_id.0,
+            run.attempt,
+            i32::try_from(events).unwrap_or(i32::MAX)
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
     /// Gives a run's job back, to be run by whoever is woken: nothing failed. Calls under way have
     /// an unknown outcome. None: somebody else owns the job.
     ///

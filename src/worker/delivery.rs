@@ -145,7 +145,7 @@ impl Worker {
             ),
             Claimed::Run(_)
             | Claimed::Closed(_)
-            | Claimed::Parked
+            | Claimed::Parked(_)
             | Claimed::Queued(_)
             | Claimed::Finished(_)
             | Claimed::InHand => {
@@ -204,11 +204,13 @@ impl Worker {
             Claimed::Closed(closed) => Taken::Closed(closed),
             Claimed::Finished(stored) => Taken::Finished(stored),
             Claimed::Queued(next) => Taken::Queued(next),
-            Claimed::Parked
-            | Claimed::InHand
-            | Claimed::Conflict
-            | Claimed::Forbidden
-            | Claimed::Busy => Taken::Settled,
+            Claimed::Parked(parked) => {
+                self.parked(*parked);
+                Taken::Settled
+            }
+            Claimed::InHand | Claimed::Conflict | Claimed::Forbidden | Claimed::Busy => {
+                Taken::Settled
+            }
         }
     }
 

@@ -10,7 +10,8 @@ use crate::escape::disarm;
 use crate::ids::ConversationId;
 use crate::meter;
 use crate::runner::{JobEvents, Said, Whose};
-use crate::wire::{Event, JobResult};
+use crate::store::{Parked, Run};
+use crate::wire::{Event, Happening, JobResult};
 
 /// Events that are written together.
 const BATCH: usize = 128;
@@ -40,9 +41,12 @@ pub(super) async fn announce(mut said: Said, mut announcer: Announcer, stop: Can
     }
 }
 
+/// Stands after whatever a run has said of which nothing more is known.
+const LAST_NUMBER: u64 = 1 << 31;
+
 impl Worker {
-    /// The events of a job that ended without a run.
-    pub(super) fn events_after(&self, result: &JobResult) -> JobEvents {
+    /// The events of a job that ended without a run, of which `last` were said before, if that is known.
+    pub(super) fn events_after(&self, result: &JobResult, last: Option<u64>) -> JobEvents {
         let whose = Whose {
             job_id: result.job_id,
             conversation_id: result
@@ -52,7 +56,33 @@ impl Worker {
             attempt: result.attempt,
             metadata: result.metadata.clone().map(Arc::new),
         };
-        self.0.events.of(whose, 0)
+        self.0.events.of(whose, last.unwrap_or(LAST_NUMBER - 1))
+    }
+
+    /// Says that a claim let a job wait.
+    pub(super) fn parked(&self, parked: Parked) {
+        let metadata = parked.metadata.as_deref();
+        let whose = Whose {
+            job_id: parked.job_id,
+            conversation_id: parked.conversation_id,
+            user_id: Arc::from(parked.user_id),
+            attempt: parked.attempt,
+            metadata: metadata.and_then(|text| serde_json::from_str(text).ok()),
+        };
+        let events = self.0.events.of(whose, parked.events.saturating_sub(1));
+        events.say(|| Happening::JobWaiting {
+            reason: parked.reason,
+            due_at: parked.due_at,
+            calls: Vec::new(),
+            error: None,
+        });
+    }
+
+    /// Keeps the count of a run that leaves its job waiting. Nothing depends on it but a number.
+    pub(super) async fn note_events(&self, run: &Run, events: &JobEvents) {
+        if let Err(error) = self.0.store.note_events(run, events.said()).await {
+            tracing::debug!(job.id = %run.job_id, %error, "the count of its events is lost");
+        }
     }
 }
 

@@ -69,6 +69,9 @@ impl Worker {
         let ran = AssertUnwindSafe(running).catch_unwind().await;
         match ran {
             Ok(Ok(ran)) => {
+                if matches!(ran, Ran::Parked | Ran::GivenBack(_)) {
+                    Box::pin(self.note_events(&run, &events)).await;
+                }
                 Box::pin(self.settle(run.job_id, ran, original, request)).await;
                 return Run::Settled;
             }
@@ -111,7 +114,8 @@ impl Worker {
                 } else {
                     meter::retried(failure.code.as_str());
                     if let Some(events) = events {
-                        events.say(|| tried_again(self.0.clock.now(), wait, failure));
+                        events.say(|| tried_again(self.0.clock.now(), wait, Some(failure)));
+                        self.note_events(&run, &events).await;
                     }
                     meter::attempt(Attempt::Parked);
                 }
@@ -135,7 +139,9 @@ impl Worker {
             self.0.store,
             self.0.store.close_run(&run, failure.clone())
         ) {
-            Ok(Some(closed)) => {
+            Ok(Some(mut closed)) => {
+                // A run that could not even begin has said nothing.
+                closed.events = closed.events.or(Some(0));
                 meter::attempt(counting::attempt_of(closed.result.result.status));
                 Box::pin(self.closed(closed, events)).await;
             }
@@ -237,8 +243,9 @@ impl Worker {
             result,
             next,
             request,
+            events: last,
         } = closed;
-        let events = events.unwrap_or_else(|| self.events_after(&result.result));
+        let events = events.unwrap_or_else(|| self.events_after(&result.result, last));
         events.say(|| Happening::JobFinished {
             result: Box::new(result.result.clone()),
         });

@@ -212,7 +212,52 @@ async fn a_job_that_is_called_off_says_so_while_it_runs_and_while_it_waits() {
                 let events = until_finished(&inbox, &id).await;
                 assert_eq!(events.last().unwrap()["result"], result);
                 assert_eq!(result["status"], "cancelled");
+                if waits {
+                    assert_eq!(names(&events), ["job.waiting", "job.finished"]);
+                    assert_eq!(numbers(&events), [(0, 1), (0, 2)]);
+                    assert_eq!(events[0]["reason"], "schedule");
+                    assert_eq!(events[0]["due_at"], "2100-01-01T00:00:00Z");
+                } else {
+                    are_all_there(&events);
+                }
             }
+        })
+        .await;
+}
+
+/// Who says the last word is another worker than the one that ran the job: the numbers go on.
+#[tokio::test]
+async fn a_job_that_waits_for_its_turn_or_another_try_is_numbered_on_by_whoever_ends_it() {
+    let busy =
+        Reply::error(503, "server_error", "", "as scripted").with_header("retry-after", "3600");
+    let setup = Setup::new().replicas(3).replies([busy]);
+    setup
+        .run(async |s| {
+            let inbox = listener(s).await;
+            let first = s.send(&ask("first")).await;
+            s.waits(&first, "retry").await;
+            let metadata = json!({"ticket": 991});
+            let job = with(ask("second"), "conversation_id", first.clone());
+            let second = s.send(&with(job, "metadata", metadata.clone())).await;
+            s.waits(&second, "turn").await;
+            for id in [&second, &first] {
+                s.cancel(id, "enough").await;
+            }
+            let turn = until_finished(&inbox, &second).await;
+            assert_eq!(names(&turn), ["job.waiting", "job.finished"]);
+            assert_eq!(numbers(&turn), [(0, 1), (0, 2)]);
+            assert_eq!(turn[0]["reason"], "turn");
+            assert_eq!(turn[0]["metadata"], metadata);
+            assert_eq!(turn[1]["metadata"], metadata);
+            let again = until_finished(&inbox, &first).await;
+            let expected = [
+                "job.started",
+                "model.started",
+                "job.waiting",
+                "job.finished",
+            ];
+            assert_eq!(names(&again), expected);
+            are_all_there(&again);
         })
         .await;
 }

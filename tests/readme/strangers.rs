@@ -10,15 +10,21 @@ use super::page::Page;
 use super::world::{self, World};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_python_snippet_asks_and_reads_its_answer() {
+async fn the_python_snippets_ask_and_read_the_answer_whole_and_as_it_comes() {
     let world = World::open().await;
-    let program = Page::read().only("python");
-    let ran = world.run(
-        Command::new(world::python_with_pika())
-            .arg("-c")
-            .arg(program),
-    );
-    assert_eq!(ran.trim(), "question-1 The answer is 42");
+    let programs = Page::read().all("python");
+    let said: Vec<_> = programs
+        .into_iter()
+        .map(|program| {
+            let mut python = Command::new(world::python_with_pika());
+            world.run(python.arg("-c").arg(program))
+        })
+        .collect();
+    let [reply, events] = said.as_slice() else {
+        panic!("a program that asks and one that listens: {said:?}");
+    };
+    assert_eq!(reply.trim(), "question-1 The answer is 42");
+    assert!(events.ends_with("]\nThe answer is 42\n"), "{events}");
     world.close();
 }
 
