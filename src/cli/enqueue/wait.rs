@@ -130,7 +130,7 @@ async fn wait(
     while let Some(letter) = inbox.next(deadline.left()).await? {
         match open(&letter)? {
             Some(Opened::Result(answer)) if answer.result.job_id == job => return Ok(*answer),
-            Some(Opened::Event(event)) => watch.show(event)?,
+            Some(Opened::Event(event)) => watch.show(*event)?,
             Some(Opened::Result(_)) | None => {}
         }
     }
@@ -173,7 +173,7 @@ pub(super) async fn collect(
 /// What a letter is.
 enum Opened {
     Result(Box<Answer>),
-    Event(Shown),
+    Event(Box<Shown>),
 }
 
 /// What is in a letter, if it is for us.
@@ -191,6 +191,6 @@ fn open(letter: &Letter) -> anyhow::Result<Option<Opened>> {
         let json = json.into_owned();
         return Ok(Some(Opened::Result(Box::new(Answer { result, json }))));
     }
-    let event = serde_json::from_str(&armoured).ok();
+    let event = serde_json::from_str::<Box<Shown>>(&armoured).ok();
     Ok(event.map(Opened::Event))
 }

@@ -37,8 +37,6 @@ enum Told {
     Asked(String),
     /// As words of the reply.
     Words(String),
-    /// What the model said before is void, and why.
-    Void(String),
     /// Not at all.
     Nothing,
 }
@@ -64,7 +62,7 @@ impl Shown {
                 Told::Asked(format!("the model {model} is asked"))
             }
             "model.delta" => Told::Words(self.text.unwrap_or_default()),
-            "model.restarted" => Told::Void(format!("the model is asked again{}", why(self.error))),
+            "model.restarted" => Told::Line(format!("the model is asked again{}", why(self.error))),
             "model.finished" => Told::Passing("the model has answered".to_owned()),
             "tool.started" => Told::Line(format!("{tool} is called")),
             "tool.progress" => {
@@ -113,10 +111,6 @@ impl Watch {
             }
             Told::Words(_) | Told::Nothing => {}
             Told::Line(text) => {
-                self.pause()?;
-                self.spinner.line(&text);
-            }
-            Told::Void(text) => {
                 self.pause()?;
                 self.spinner.line(&text);
             }
@@ -181,7 +175,7 @@ mod tests {
             ),
             (
                 r#"{"event":"model.restarted","error":{"message":"busy"}}"#,
-                Told::Void("the model is asked again: busy".to_owned()),
+                line("the model is asked again: busy"),
             ),
             (r#"{"event":"of.tomorrow"}"#, Told::Nothing),
         ] {
