@@ -88,7 +88,20 @@ impl Page {
         names
     }
 
-    /// Where its links to files of the project go.
+    /// The anchors of its headings, as a link within the page names them.
+    pub(crate) fn anchors(&self) -> Vec<String> {
+        let headings = self.0.lines().filter(|line| line.starts_with('#'));
+        let anchor = |line: &str| {
+            let title = line.trim_start_matches('#').trim().to_lowercase();
+            let kept = title
+                .chars()
+                .filter(|kept| kept.is_alphanumeric() || matches!(kept, ' ' | '-' | '_'));
+            kept.collect::<String>().replace(' ', "-")
+        };
+        headings.map(anchor).collect()
+    }
+
+    /// Where its links within the project go.
     pub(crate) fn links(&self) -> Vec<String> {
         let pieces = self.0.split("](").skip(1);
         let targets = pieces
