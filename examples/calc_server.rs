@@ -17,11 +17,13 @@ use std::time::Duration;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ErrorData,
     Implementation, JsonObject, ListToolsResult, PaginatedRequestParams, ProgressNotificationParam,
-    ProtocolVersion, ServerCapabilities, ServerConfig, Tool, ToolAnnotations,
+    ProtocolVersion, ServerCapabilities, ServerConfig, SubscriptionFilter, Tool, ToolAnnotations,
+    ToolListChangedNotification,
 };
-use rmcp::service::{RequestContext, RoleServer};
+use rmcp::service::{RequestContext, RoleServer, SubscriptionContext};
 use rmcp::{ServerHandler, ServiceExt as _};
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -45,6 +47,8 @@ struct Calc {
     learnt: Mutex<Vec<String>>,
     /// Texts, whoever's they are.
     remembered: Mutex<Vec<String>>,
+    /// Told of each.
+    more: Notify,
 }
 
 impl ServerHandler for Calc {
@@ -77,6 +81,26 @@ impl ServerHandler for Calc {
                 .map(|name| tool(name, "Learnt since the start", &json!({}))),
         );
         Ok(ListToolsResult::with_all_items(tools))
+    }
+
+    fn accepted_subscription_filter(
+        &self,
+        requested: &SubscriptionFilter,
+    ) -> Option<SubscriptionFilter> {
+        Some(requested.clone())
+    }
+
+    /// Since the revision of 2026-07-28 changes are told to who listens.
+    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
+        loop {
+            tokio::select! {
+                () = self.more.notified() => {
+                    let changed = ToolListChangedNotification::default();
+                    context.sink().send(changed.into()).await.ok();
+                }
+                () = context.cancelled() => return Ok(()),
+            }
+        }
     }
 
     async fn call_tool(
@@ -119,6 +143,7 @@ impl ServerHandler for Calc {
                     .push(name);
                 // The list is read again anyway when the next process starts.
                 context.peer.notify_tool_list_changed().await.ok();
+                self.more.notify_waiters();
                 said("learnt")
             }
             other => return Err(ErrorData::invalid_params(format!("no tool {other}"), None)),

@@ -53,7 +53,17 @@ pub(super) async fn run(args: &ToolsArgs) -> anyhow::Result<ExitCode> {
         output::say(&warning);
     }
     let mut code = ExitCode::SUCCESS;
+    if let Some(too_many) = offer.too_many() {
+        output::complain(too_many);
+        code = ExitCode::FAILURE;
+    }
     for server in &health {
+        if let Some(facts) = facts(server) {
+            output::say(&facts);
+        }
+        for warning in &server.warnings {
+            output::complain(&format!("the tool server {}: {warning}", server.name));
+        }
         if let Some(reason) = reason(server) {
             output::complain(&format!("the tool server {}: {reason}", server.name));
             code = ExitCode::FAILURE;
@@ -79,6 +89,24 @@ fn shared_by_users(config: &ToolsConfig) -> Option<String> {
             shared.join(", ")
         )
     })
+}
+
+/// What a server says of itself: its name here, what it is reached by, what is spoken with it, who it
+/// says it is, and how many tools it lists.
+fn facts(server: &ServerHealth) -> Option<String> {
+    let about = server.about.as_ref()?;
+    let spoken = match about.protocol.as_str() {
+        "line" => "line".to_owned(),
+        revision => format!("MCP {revision}"),
+    };
+    let who = about.server.as_ref().map(|who| format!(", {who}"));
+    Some(format!(
+        "{}: {}, {spoken}{}, {} tools",
+        server.name,
+        server.transport,
+        who.unwrap_or_default(),
+        server.tools
+    ))
 }
 
 /// Why the tools of a server cannot be used, if they cannot.

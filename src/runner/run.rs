@@ -161,6 +161,7 @@ impl Runner {
             }
         };
         progress.warn(offer.missing().iter().map(|server| missing(server)));
+        progress.warn(offer.too_many().map(ToOwned::to_owned));
         if !offer.missing().is_empty() {
             let servers = offer.missing().iter().map(ToString::to_string).collect();
             job.events.say(|| Happening::ToolsMissing { servers });

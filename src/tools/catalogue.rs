@@ -78,6 +78,7 @@ pub struct Offer {
     specs: Arc<[ToolSpec]>,
     routes: HashMap<String, Arc<Route>>,
     missing: Vec<String>,
+    too_many: Option<String>,
 }
 
 impl Offer {
@@ -91,6 +92,12 @@ impl Offer {
     #[must_use]
     pub fn missing(&self) -> &[String] {
         &self.missing
+    }
+
+    /// What is to be said of it if there are more tools than can be offered.
+    #[must_use]
+    pub fn too_many(&self) -> Option<&str> {
+        self.too_many.as_deref()
     }
 
     /// Where a call of `name` goes, if it is offered.
@@ -174,12 +181,15 @@ impl Catalogue {
             .iter()
             .filter(|(spec, route)| chosen(route) && filter.lets(&spec.name))
             .collect();
-        if fits.len() > MAX_TOOLS {
-            tracing::warn!(
-                tools = fits.len(),
-                most = MAX_TOOLS,
-                "more tools than can be offered; the last by name are left out"
-            );
+        let too_many = fits.get(MAX_TOOLS).map(|(first, _)| {
+            format!(
+                "{} tools could be offered and models take no more than {MAX_TOOLS}: those from {:?} on, by name, are left out. \
+                 Choose: `allow` and `deny` of a server, `tools.servers`, `tools.allow` and `tools.deny` of a job",
+                fits.len(), first.name
+            )
+        });
+        if let Some(too_many) = &too_many {
+            tracing::warn!("{too_many}");
         }
         let fits = fits.into_iter().take(MAX_TOOLS);
         let (specs, routes): (Vec<_>, HashMap<_, _>) = fits
@@ -189,6 +199,7 @@ impl Catalogue {
             specs: specs.into(),
             routes,
             missing,
+            too_many,
         })
     }
 }

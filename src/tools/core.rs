@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use tokio::sync::{MutexGuard, Notify, watch};
 
 use super::breaker::{Breaker, Turn};
@@ -16,6 +15,7 @@ use super::handshake::Terms;
 use super::http::Endpoint;
 use super::listing::Listing;
 use super::process::Process;
+use super::session::{About, Listed};
 use crate::config::{Protocol, ServerConfig};
 use crate::meter::ServerMeter;
 
@@ -35,6 +35,20 @@ pub enum ServerState {
     },
 }
 
+/// How long a list of tools holds at least and at most, whatever its server says.
+const LEAST_FRESH: Duration = Duration::from_secs(5);
+const MOST_FRESH: Duration = Duration::from_secs(86_400);
+/// How long after a failed look at it the next one follows.
+const REFRESH_PAUSE: Duration = Duration::from_mins(1);
+
+/// What is known of a server besides its tools.
+#[derive(Debug, Default)]
+struct Facts {
+    about: Option<About>,
+    /// When the list of tools is to be read again.
+    fresh_until: Option<Instant>,
+}
+
 /// What the pool and the keeper share.
 #[derive(Debug)]
 pub(super) struct Core {
@@ -45,6 +59,7 @@ pub(super) struct Core {
     changed: Arc<Notify>,
     state: watch::Sender<ServerState>,
     listing: Mutex<Option<Arc<Listing>>>,
+    facts: Mutex<Facts>,
     /// Grows whenever what jobs may be offered changes; one number for all servers.
     version: Arc<AtomicU64>,
     breaker: Mutex<Breaker>,
@@ -66,6 +81,7 @@ impl Core {
             changed: Arc::default(),
             state: watch::Sender::new(ServerState::Starting),
             listing: Mutex::default(),
+            facts: Mutex::default(),
             version: Arc::clone(version),
             breaker: Mutex::default(),
             trying: tokio::sync::Mutex::default(),
@@ -181,7 +197,7 @@ impl Core {
     }
 
     /// Servers of either era refuse the other's handshake, some by ending; what worked is remembered.
-    async fn start_in_some_era(&self) -> Result<(Process, Vec<Value>), Stillborn> {
+    async fn start_in_some_era(&self) -> Result<(Process, Listed), Stillborn> {
         let known = *self.era.lock().unwrap_or_else(PoisonError::into_inner);
         let mut first: Option<Stillborn> = None;
         for era in era::tries(self.config.era, &self.config.transport, known) {
@@ -230,7 +246,18 @@ impl Core {
     }
 
     /// Takes a list of tools in.
-    pub(super) fn learn(&self, source: Vec<Value>, when: Learnt) {
+    pub(super) fn learn(&self, listed: Listed, when: Learnt) {
+        let Listed {
+            tools: source,
+            cut,
+            fresh_for,
+            about,
+        } = listed;
+        let fresh_for = fresh_for.map(|time| time.clamp(LEAST_FRESH, MOST_FRESH));
+        *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Facts {
+            about: Some(about),
+            fresh_until: fresh_for.map(|time| Instant::now() + time),
+        };
         let mut listing = self.listing.lock().unwrap_or_else(PoisonError::into_inner);
         let known = listing
             .as_ref()
@@ -245,11 +272,36 @@ impl Core {
             return;
         }
         if !known {
-            *listing = Some(Arc::new(Listing::read(&self.config.name, source)));
+            *listing = Some(Arc::new(Listing::read(&self.config.name, source, cut)));
         }
         drop(listing);
         self.state.send_replace(ServerState::Ready);
         self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// What the server says of itself; none before its first start.
+    pub(super) fn about(&self) -> Option<About> {
+        let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        facts.about.clone()
+    }
+
+    /// Waits until the list of tools is to be read again; for ever where the server does not say.
+    pub(super) async fn stale(&self) {
+        let fresh_until = {
+            let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+            facts.fresh_until
+        };
+        match fresh_until {
+            Some(at) => tokio::time::sleep_until(at.into()).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The list is about to be read again; if that fails, it is tried again only later.
+    pub(super) fn begin_refresh(&self) {
+        let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        let later = Instant::now() + REFRESH_PAUSE;
+        facts.fresh_until = facts.fresh_until.map(|at| at.max(later));
     }
 
     pub(super) fn listing(&self) -> Option<Arc<Listing>> {

@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use super::child::{Stdin, Stdout};
 use super::error::StartError;
 use super::mcp::Pipes;
-use super::session::{Answer, CallError, Halt, LAST_BYTES, Request};
+use super::session::{About, Answer, CallError, Halt, LAST_BYTES, Listed, Request};
 
 /// Lines that a server may say before it lists its tools: banners and the like.
 const MAX_NOISE: usize = 100;
@@ -49,7 +49,7 @@ impl LineSession {
     }
 
     /// All tools.
-    pub(super) async fn list(&self) -> Result<Vec<Value>, StartError> {
+    pub(super) async fn list(&self) -> Result<Listed, StartError> {
         let gone = || StartError::Protocol("it ended before it listed its tools".to_owned());
         let mut talk = self.talk.lock().await;
         talk.write(&json!({"type": "list_tools"}))
@@ -59,7 +59,15 @@ impl LineSession {
             let line = talk.read().await.ok_or_else(gone)?;
             let value = serde_json::from_slice::<Value>(&line.head).unwrap_or_default();
             if let Some(Value::Array(tools)) = value.get("tools") {
-                return Ok(tools.clone());
+                return Ok(Listed {
+                    tools: tools.clone(),
+                    cut: false,
+                    fresh_for: None,
+                    about: About {
+                        protocol: "line".to_owned(),
+                        server: None,
+                    },
+                });
             }
         }
         Err(StartError::Protocol(

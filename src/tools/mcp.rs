@@ -24,7 +24,7 @@ use super::http;
 use super::news;
 use super::progress::Board;
 use super::rounds::{self, Round};
-use super::session::{CallError, Halt, Request};
+use super::session::{About, CallError, Halt, Listed, Request};
 use super::wait::{Patience, Waited};
 use crate::config::Elicitation;
 
@@ -102,36 +102,61 @@ impl McpSession {
     }
 
     /// All tools; the library's own paging has no end with a server that repeats itself.
-    pub(super) async fn list(&self) -> Result<Vec<Value>, StartError> {
-        let mut tools = Vec::new();
-        let mut cursors = HashSet::new();
-        let mut cursor: Option<String> = None;
+    pub(super) async fn list(&self) -> Result<Listed, StartError> {
+        let mut listed = Listed {
+            tools: Vec::new(),
+            cut: false,
+            fresh_for: None,
+            about: self.about(),
+        };
+        let (mut cursors, mut cursor) = (HashSet::new(), None);
         for _ in 0..MAX_PAGES {
-            let params = PaginatedRequestParams::default().with_cursor(cursor.take());
-            let request = ClientRequest::ListToolsRequest(ListToolsRequest::with_param(params));
-            let result = self.service.peer().send_request(request).await;
-            let page = result.map_err(|error| unlisted(&error))?;
-            // Whatever cannot be read of it is missing from the list.
-            let page = serde_json::to_value(page).unwrap_or_default();
+            let page = self.page(cursor.take()).await?;
             let Some(Value::Array(members)) = page.get("tools") else {
                 return Err(StartError::Protocol(
                     "its list of tools has no `tools`".to_owned(),
                 ));
             };
-            tools.extend(members.iter().cloned());
-            cursor = page
-                .get("nextCursor")
-                .and_then(Value::as_str)
-                .map(str::to_owned);
-            let goes_on = cursor
-                .as_ref()
-                .is_some_and(|cursor| !cursor.is_empty() && cursors.insert(cursor.clone()));
-            if !goes_on || tools.len() >= MAX_TOOLS {
+            listed.tools.extend(members.iter().cloned());
+            let holds = page.get("ttlMs").and_then(Value::as_u64).unwrap_or(0);
+            let holds = (holds > 0).then_some(Duration::from_millis(holds));
+            // The page that holds shortest counts.
+            listed.fresh_for = listed.fresh_for.into_iter().chain(holds).min();
+            let next = page.get("nextCursor").and_then(Value::as_str);
+            match next.filter(|next| !next.is_empty()) {
+                // Who says the same cursor again has no more.
+                Some(next) if cursors.insert(next.to_owned()) => cursor = Some(next.to_owned()),
+                Some(_) | None => return Ok(listed),
+            }
+            if listed.tools.len() >= MAX_TOOLS {
                 break;
             }
         }
-        tools.truncate(MAX_TOOLS);
-        Ok(tools)
+        listed.cut = true;
+        listed.tools.truncate(MAX_TOOLS);
+        Ok(listed)
+    }
+
+    async fn page(&self, cursor: Option<String>) -> Result<Value, StartError> {
+        let params = PaginatedRequestParams::default().with_cursor(cursor);
+        let request = ClientRequest::ListToolsRequest(ListToolsRequest::with_param(params));
+        let page = self.service.peer().send_request(request).await;
+        let page = page.map_err(|error| unlisted(&error))?;
+        // Whatever cannot be read of it is missing from the list.
+        Ok(serde_json::to_value(page).unwrap_or_default())
+    }
+
+    fn about(&self) -> About {
+        let info = self.service.peer().peer_info();
+        let short = |text: &str| text.chars().take(100).collect::<String>();
+        let server = info.as_ref().and_then(|info| info.server_info.as_ref());
+        About {
+            protocol: info
+                .as_ref()
+                .map(|info| short(info.protocol_version.as_str()))
+                .unwrap_or_default(),
+            server: server.map(|server| short(&format!("{} {}", server.name, server.version))),
+        }
     }
 
     /// Makes one call; `_meta` goes along.

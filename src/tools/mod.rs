@@ -12,6 +12,7 @@
 //! [offers]: Toolbox::offer
 //! [makes the calls]: Toolbox::call
 
+mod acceptable;
 mod aftermath;
 mod blocks;
 mod bounded;
@@ -60,4 +61,5 @@ pub use error::ToolsError;
 pub use guard::GUARD_COMMAND;
 pub use invocation::{CallMeta, Invocation, Listener};
 pub use progress::ToolProgress;
+pub use session::About;
 pub use toolbox::{ServerHealth, Session, Toolbox};

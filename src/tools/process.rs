@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::child::{Child, Vitals, hint};
@@ -14,7 +13,7 @@ use super::error::{StartError, Stillborn};
 use super::http::{self, Remote};
 use super::line::LineSession;
 use super::mcp::{McpSession, Pipes};
-use super::session::{Answer, CallError, Halt, Request, Session};
+use super::session::{Answer, CallError, Halt, Listed, Request, Session};
 use crate::config::{PoolConfig, Protocol, StdioConfig, Transport};
 
 /// A process, or a session with a server elsewhere, that has shaken hands and listed its tools.
@@ -85,7 +84,7 @@ fn slow(within: Duration) -> StartError {
 
 impl Process {
     /// Starts a process, or opens a session with a server elsewhere, and lists its tools.
-    pub(super) async fn start(core: &Core, era: Era) -> Result<(Self, Vec<Value>), Stillborn> {
+    pub(super) async fn start(core: &Core, era: Era) -> Result<(Self, Listed), Stillborn> {
         let within = core.config().start_timeout;
         let (session, link, tools) = match &core.config().transport {
             Transport::Stdio(command) => Self::start_child(core, command, era).await?,
@@ -113,7 +112,7 @@ impl Process {
         core: &Core,
         command: &StdioConfig,
         era: Era,
-    ) -> Result<(Session, Link, Vec<Value>), Stillborn> {
+    ) -> Result<(Session, Link, Listed), Stillborn> {
         let config = core.config();
         let started = core.nursery().start(&config.name, command, core.vitals());
         let (child, stdin, stdout) = started.map_err(Stillborn::silent)?;
@@ -168,7 +167,7 @@ impl Process {
     }
 
     /// Lists the tools again.
-    pub(super) async fn list(&self, within: Duration) -> Result<Vec<Value>, StartError> {
+    pub(super) async fn list(&self, within: Duration) -> Result<Listed, StartError> {
         let listed = tokio::time::timeout(within, self.session.list()).await;
         listed.unwrap_or_else(|_elapsed| Err(slow(within)))
     }

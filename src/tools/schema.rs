@@ -7,8 +7,12 @@ use jsonschema::Validator;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
 
-/// The largest schema, in bytes of JSON.
+use super::acceptable::acceptable;
+
+/// The largest schema that is shown, in bytes of JSON.
 const MAX_BYTES: usize = 64 * 1024;
+/// The largest one that is read.
+const MAX_GIVEN_BYTES: usize = 256 * 1024;
 /// The deepest nesting.
 const MAX_DEPTH: usize = 64;
 /// How many misfits are told at once, and how much of each.
@@ -25,12 +29,13 @@ pub(super) struct Schema {
 }
 
 impl Schema {
-    /// The schema for `given`, as a server lists it.
+    /// The schema for `given`, as a server lists it; `rest` is what of the tool's description finds
+    /// no room there.
     ///
     /// # Errors
     /// Why it cannot be offered.
-    pub(super) fn new(given: Option<Value>) -> Result<Self, String> {
-        let mut root = match given {
+    pub(super) fn new(given: Option<Value>, rest: &str) -> Result<Self, String> {
+        let root = match given {
             Some(Value::Object(root)) => root,
             None | Some(Value::Null) => Map::new(),
             Some(_) => return Err("its schema is no object".to_owned()),
@@ -43,15 +48,20 @@ impl Schema {
                 "its schema is nested deeper than {MAX_DEPTH} levels"
             ));
         }
-        // Compiled before `$schema` is dropped, which says how the rest is meant.
-        let compiled = jsonschema::options()
-            .offline()
-            .build(&Value::Object(root.clone()));
-        root.remove("$schema");
-        // OpenAI refuses a whole request for one schema without these two.
-        root.insert("type".to_owned(), json!("object"));
-        if !root.get("properties").is_some_and(Value::is_object) {
-            root.insert("properties".to_owned(), json!({}));
+        // As the server wrote it, which says how the rest is meant.
+        let whole = Value::Object(root);
+        if whole.to_string().len() > MAX_GIVEN_BYTES {
+            return Err(format!("its schema is larger than {MAX_GIVEN_BYTES} bytes"));
+        }
+        let compiled = jsonschema::options().offline().build(&whole);
+        let Value::Object(root) = whole else {
+            return Err("its schema is no object".to_owned());
+        };
+        let mut root = acceptable(&root);
+        if !rest.is_empty() {
+            let own = root.get("description").and_then(Value::as_str);
+            let both = own.map_or_else(|| rest.to_owned(), |own| format!("{rest}\n\n{own}"));
+            root.insert("description".to_owned(), json!(both));
         }
         let shown = to_raw_value(&root).map_err(|error| error.to_string())?;
         if shown.get().len() > MAX_BYTES {
@@ -148,7 +158,7 @@ mod tests {
     use super::*;
 
     fn schema(given: Value) -> Schema {
-        Schema::new(Some(given)).unwrap()
+        Schema::new(Some(given), "").unwrap()
     }
 
     #[test]
@@ -164,17 +174,17 @@ mod tests {
             bare
         );
         assert_eq!(
-            Schema::new(None).unwrap().shown.get(),
-            Schema::new(Some(Value::Null)).unwrap().shown.get()
+            Schema::new(None, "").unwrap().shown.get(),
+            Schema::new(Some(Value::Null), "").unwrap().shown.get()
         );
     }
 
     #[test]
     fn schemas_that_no_provider_takes_are_refused() {
-        assert!(Schema::new(Some(json!("string"))).is_err());
-        assert!(Schema::new(Some(json!({"type": "string"}))).is_err());
+        assert!(Schema::new(Some(json!("string")), "").is_err());
+        assert!(Schema::new(Some(json!({"type": "string"})), "").is_err());
         assert!(
-            Schema::new(Some(json!({"description": "x".repeat(70_000)})))
+            Schema::new(Some(json!({"description": "x".repeat(70_000)})), "")
                 .unwrap_err()
                 .contains("larger")
         );
@@ -182,7 +192,7 @@ mod tests {
         for _ in 0..70 {
             deep = json!({"not": deep});
         }
-        assert!(Schema::new(Some(deep)).unwrap_err().contains("deeper"));
+        assert!(Schema::new(Some(deep), "").unwrap_err().contains("deeper"));
     }
 
     #[test]
@@ -210,6 +220,28 @@ mod tests {
             .read(&format!(r#"{{"a": "{}", "b": 1}}"#, "é".repeat(9000)))
             .unwrap_err();
         assert!(long.len() < 1000, "{}", long.len());
+    }
+
+    #[test]
+    fn arguments_are_held_against_the_schema_as_the_server_wrote_it() {
+        let either = schema(json!({"oneOf": [
+            {"properties": {"path": {"type": "string"}}, "required": ["path"]},
+            {"properties": {"id": {"type": "integer"}}, "required": ["id"]}]}));
+        assert!(!either.shown.get().contains("oneOf"));
+        assert!(either.read(r#"{"id": 1}"#).is_ok());
+        assert!(either.read("{}").unwrap_err().contains("oneOf"));
+    }
+
+    #[test]
+    fn a_schema_that_goes_in_circles_ends_no_program() {
+        for circle in [
+            json!({"$ref": "#"}),
+            json!({"allOf": [{"$ref": "#"}]}),
+            json!({"properties": {"a": {"$ref": "#/$defs/x"}}, "$defs": {"x": {"anyOf": [{"$ref": "#/$defs/y"}]}, "y": {"not": {"$ref": "#/$defs/x"}}}}),
+        ] {
+            // Whatever it says: it comes back.
+            schema(circle).read(r#"{"a": 1}"#).ok();
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::core::{Core, Learnt};
 use super::jobs::Jobs;
 use super::pool::{Key, Lease, LeaseError, Processes};
 use super::toolbox::ServerHealth;
-use crate::config::ServerConfig;
+use crate::config::{ServerConfig, Transport};
 use crate::ids::{JobId, UserId};
 
 /// A tool server.
@@ -54,13 +54,20 @@ impl Server {
 
     pub(super) fn health(&self) -> ServerHealth {
         let (config, vitals) = (self.core.config(), self.core.vitals());
+        let listing = self.core.listing();
         ServerHealth {
             name: config.name.clone(),
             state: self.core.state(),
             processes: vitals.alive.load(Ordering::Relaxed),
             starts: vitals.starts.load(Ordering::Relaxed),
             required: config.required,
-            tools: self.core.listing().map_or(0, |listing| listing.tools.len()),
+            transport: match config.transport {
+                Transport::Stdio(_) => "stdio",
+                Transport::Http(_) => "http",
+            },
+            tools: listing.as_ref().map_or(0, |listing| listing.tools.len()),
+            about: self.core.about(),
+            warnings: listing.map_or_else(Vec::new, |listing| listing.warnings.clone()),
         }
     }
 
@@ -94,6 +101,7 @@ impl Server {
                     tokio::time::sleep(DEBOUNCE).await;
                     self.refresh().await;
                 }
+                () = self.core.stale() => self.refresh().await,
                 () = vitals.lost.notified() => self.pool.purge(),
                 () = vitals.died.notified() => {
                     let healthy = ready_since.elapsed() >= HEALTHY;
@@ -106,6 +114,7 @@ impl Server {
     }
 
     async fn refresh(&self) {
+        self.core.begin_refresh();
         let Some(lease) = self.pool.any().await else {
             return;
         };

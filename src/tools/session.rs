@@ -54,6 +54,28 @@ pub(super) enum Answer {
     },
 }
 
+/// What a server says of its tools, and of itself.
+#[derive(Clone, Debug)]
+pub(super) struct Listed {
+    /// The members of `tools`.
+    pub(super) tools: Vec<Value>,
+    /// Whether there are more than are read.
+    pub(super) cut: bool,
+    /// How long the list holds, if the server says so.
+    pub(super) fresh_for: Option<Duration>,
+    /// The server.
+    pub(super) about: About,
+}
+
+/// What a server says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    /// What is spoken with it: a revision of MCP, `2025-11-25`, or `line`.
+    pub protocol: String,
+    /// Its name and its version, if it says them.
+    pub server: Option<String>,
+}
+
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum CallError {
@@ -94,7 +116,7 @@ pub(super) enum Session {
 
 impl Session {
     /// All tools, as the server describes them.
-    pub(super) async fn list(&self) -> Result<Vec<Value>, StartError> {
+    pub(super) async fn list(&self) -> Result<Listed, StartError> {
         match self {
             Self::Mcp(session) => session.list().await,
             Self::Line(session) => session.list().await,

@@ -18,6 +18,7 @@ use super::error::ToolsError;
 use super::invocation::{Invocation, Listener, unknown_tool};
 use super::jobs::Jobs;
 use super::server::Server;
+use super::session::About;
 use crate::chat::{OutcomeStatus, ToolOutcome};
 use crate::config::{ServerConfig, ToolsConfig, Transport};
 use crate::ids::JobId;
@@ -61,8 +62,14 @@ pub struct ServerHealth {
     pub starts: u64,
     /// Whether jobs fail without it.
     pub required: bool,
+    /// What it is reached by: `stdio` or `http`.
+    pub transport: &'static str,
     /// Tools that it lists.
     pub tools: usize,
+    /// What it says of itself, once it has been started.
+    pub about: Option<About>,
+    /// What of its tools is left out, and why.
+    pub warnings: Vec<String>,
 }
 
 impl Toolbox {

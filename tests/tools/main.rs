@@ -7,6 +7,7 @@
 )]
 
 mod calls;
+mod catalogue;
 mod elsewhere;
 mod failures;
 mod harness;
@@ -19,6 +20,7 @@ mod offers;
 mod orphans;
 mod pools;
 mod progress;
+mod shell;
 mod strangers;
 mod strangers_http;
 

@@ -7,7 +7,8 @@ use chat_worker::chat::{OutcomeStatus, ToolOutcome};
 use chat_worker::config::ServerConfig;
 use chat_worker::tools::{Listener, ToolProgress};
 
-use crate::harness::{Caller, Tools, calc, eventually, runs, server};
+use crate::harness::{Caller, Tools, calc, eventually, runs};
+use crate::shell::shell as shell_of;
 
 /// `calc` with these limits, in milliseconds.
 fn patient(idle: u64, total: u64) -> ServerConfig {
@@ -29,6 +30,11 @@ async fn heard(tools: &Tools, tool: &str, arguments: &str) -> (ToolOutcome, Vec<
         .call_heard(&by, &offer, (tool, arguments), within, listener)
         .await;
     (outcome, said.into_inner().expect("what was said"))
+}
+
+/// A server of one tool, `work`, that does `work`.
+fn shell(work: &str) -> ServerConfig {
+    shell_of(r#"say '{"tools":[{"name":"work"}]}'"#, work)
 }
 
 fn rises(said: &[ToolProgress]) -> bool {
@@ -67,26 +73,6 @@ async fn progress_does_not_keep_a_call_alive_for_ever() {
     })
     .await;
     tools.end().await;
-}
-
-/// A server of one tool, `work`, that does `work` in a shell which has the id of the request and
-/// the token of its progress.
-fn shell(work: &str) -> ServerConfig {
-    let script = format!(
-        r#"
-        say() {{ printf '{{"jsonrpc":"2.0","id":%s,"result":%s}}\n' "$id" "$1"; }}
-        far() {{ printf '{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":%s,"progress":%s}}}}\n' "$token" "$1"; }}
-        while read -r line; do
-            id=$(printf '%s' "$line" | sed 's/.*"id":\([0-9]*\).*/\1/')
-            token=$(printf '%s' "$line" | sed 's/.*"progressToken":\([0-9]*\).*/\1/')
-            case "$line" in
-                *'"initialize"'*) say '{{"protocolVersion":"2025-11-25","capabilities":{{"tools":{{}}}},"serverInfo":{{"name":"shell","version":"1"}}}}' ;;
-                *tools/list*) say '{{"tools":[{{"name":"work"}}]}}' ;;
-                *tools/call*) {work} ;;
-            esac
-        done"#
-    );
-    server("shell", "sh", &["-c", &script])
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 //! A prompt as a request of the Chat Completions API. Pure: nothing is sent here.
 //!
 //! Shapes: <https://platform.openai.com/docs/api-reference/chat/create>. Optional fields are left
-//! out rather than sent as null, and `strict` of a function is never sent: false is the default, and
-//! servers that do not know the field may refuse it.
+//! out rather than sent as null. `strict` of a function is sent and false: some servers hold schemas to
+//! their narrow form unasked, and refuse what tool servers write.
 
 use std::borrow::Cow;
 
@@ -90,6 +90,7 @@ struct Function<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     description: &'a str,
     parameters: &'a RawValue,
+    strict: bool,
 }
 
 impl<'a> Request<'a> {
@@ -198,6 +199,7 @@ fn tool(spec: &ToolSpec) -> Tool<'_> {
             name: &spec.name,
             description: &spec.description,
             parameters: &spec.schema,
+            strict: false,
         },
     }
 }

@@ -22,7 +22,7 @@ fn a_small_prompt_is_a_small_request() {
     let mut prompt = prompt(vec![PromptMessage::System("Be brief.".into()), user("Hi")]);
     insta::assert_snapshot!(body(&prompt), @r#"{"model":"gpt-4o-mini","messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"Hi"}]}"#);
     prompt.tools = add();
-    insta::assert_snapshot!(body(&prompt), @r#"{"model":"gpt-4o-mini","messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"Hi"}],"tools":[{"type":"function","function":{"name":"calc__add","parameters":{"type":"object", "z":1, "a":2}}}]}"#);
+    insta::assert_snapshot!(body(&prompt), @r#"{"model":"gpt-4o-mini","messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"Hi"}],"tools":[{"type":"function","function":{"name":"calc__add","parameters":{"type":"object", "z":1, "a":2},"strict":false}}]}"#);
 }
 
 #[test]

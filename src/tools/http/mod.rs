@@ -19,7 +19,6 @@ use std::time::Duration;
 
 use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
-use serde_json::Value;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::child::Vitals;
@@ -28,7 +27,7 @@ use super::era::Era;
 use super::error::StartError;
 use super::handshake::{Running, shake_hands};
 use super::mcp::McpSession;
-use super::session::Session;
+use super::session::{Listed, Session};
 use crate::config::HttpConfig;
 use backoff::Backoff;
 use courier::Courier;
@@ -67,7 +66,7 @@ pub(super) async fn open(
     core: &Core,
     config: &HttpConfig,
     era: Era,
-) -> Result<(Session, Remote, Vec<Value>), StartError> {
+) -> Result<(Session, Remote, Listed), StartError> {
     let most = core.config().max_answer_bytes();
     let courier = Courier {
         http: core
