@@ -489,7 +489,7 @@ async fn a_control_message_that_is_none_becomes_a_dead_letter_and_the_next_one_i
                     "invalid_job",
                     "/user_id",
                 ),
-                (approve.to_string(), "invalid_job", "/type"),
+                (approve.to_string(), "invalid_job", "/job_id"),
             ] {
                 s.control(&body).await;
                 let letter = s.dead_letters().await.next().await;
