@@ -93,11 +93,16 @@ impl Schema {
                 kind(&value)
             ));
         };
-        self.check(&value)?;
-        let Value::Object(map) = value else {
-            return Ok(Map::new());
+        let Err(text) = self.check(&value) else {
+            return Ok(members(value));
         };
-        Ok(map)
+        // Models say null where they mean to say nothing.
+        let mut said = members(value);
+        said.retain(|_, value| !value.is_null());
+        match self.check(&Value::Object(said.clone())) {
+            Ok(()) => Ok(said),
+            Err(_) => Err(text),
+        }
     }
 
     fn check(&self, value: &Value) -> Result<(), String> {
@@ -120,6 +125,15 @@ impl Schema {
             text.push_str("\n- and more");
         }
         Err(text)
+    }
+}
+
+fn members(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            Map::new()
+        }
     }
 }
 
@@ -204,6 +218,19 @@ mod tests {
         for text in ["[]", "1", "\"{}\"", "{", "{} {}"] {
             assert!(open.read(text).unwrap_err().contains("JSON"), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_null_for_what_may_be_left_out_is_left_out_and_another_one_is_passed_on() {
+        let schema = schema(json!({"type": "object", "required": ["a"], "properties": {
+            "a": {"type": "integer"}, "b": {"type": "boolean"}, "c": {"type": ["string", "null"]}}}));
+        let read = |arguments: &str| schema.read(arguments).map(Value::Object);
+        assert_eq!(read(r#"{"a": 1, "b": null}"#).unwrap(), json!({"a": 1}));
+        assert_eq!(
+            read(r#"{"a": 1, "c": null}"#).unwrap(),
+            json!({"a": 1, "c": null})
+        );
+        assert!(read(r#"{"a": null}"#).unwrap_err().contains("/a"));
     }
 
     #[test]
