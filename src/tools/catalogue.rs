@@ -59,6 +59,13 @@ impl Route {
         &self.tool.name
     }
 
+    /// What the tool takes, as its server lists it: the model is shown a form of it that every
+    /// provider reads.
+    #[must_use]
+    pub fn input_schema(&self) -> &serde_json::Value {
+        &self.tool.input_schema
+    }
+
     /// What becomes of an interrupted call.
     #[must_use]
     pub fn retry(&self) -> RetryClass {

@@ -28,7 +28,8 @@ pub(super) fn tries(
         (ProtocolEra::Modern, _) => &[Era::Discovery],
         (ProtocolEra::Auto, Some(Era::Discovery)) if remote => &[Era::Discovery, Era::Either],
         (ProtocolEra::Auto, Some(Era::Handshake)) if remote => &[Era::Handshake, Era::Either],
-        (ProtocolEra::Auto, Some(Era::Either) | None) if remote => &[Era::Either],
+        // Some servers answer what they do not know with something that looks like a result.
+        (ProtocolEra::Auto, Some(Era::Either) | None) if remote => &[Era::Either, Era::Handshake],
         (ProtocolEra::Auto, Some(Era::Discovery)) => &[Era::Discovery, Era::Handshake],
         (ProtocolEra::Auto, Some(Era::Handshake | Era::Either) | None) => {
             &[Era::Handshake, Era::Discovery]

@@ -150,8 +150,10 @@ fn refusal(error: &ClientInitializeError) -> StartError {
     if let ClientInitializeError::LegacyFallbackFailed { fallback, .. } = error {
         return refusal(fallback);
     }
-    if let ClientInitializeError::JsonRpcError(_) | ClientInitializeError::ConnectionClosed(_) =
-        error
+    if let ClientInitializeError::JsonRpcError(_)
+    | ClientInitializeError::ConnectionClosed(_)
+    | ClientInitializeError::ExpectedInitResult(_)
+    | ClientInitializeError::ExpectedInitResponse(_) = error
     {
         StartError::Refused(format!("{:.500}", error.to_string()))
     } else {

@@ -22,6 +22,8 @@ pub(super) struct ListedTool {
     pub(super) description: String,
     /// What it takes.
     pub(super) schema: Schema,
+    /// The same in its server's own words; null where it said nothing.
+    pub(super) input_schema: Value,
     /// The server says that calling it again does no harm.
     pub(super) repeatable: bool,
 }
@@ -101,11 +103,13 @@ fn read_tool(value: &Value) -> Result<ListedTool, (String, String)> {
         .and_then(Value::as_str)
         .unwrap_or_default();
     let (description, rest) = parts(description);
-    let schema = value.get("inputSchema").cloned();
-    let schema = Schema::new(schema, rest).map_err(|reason| (name.to_owned(), reason))?;
+    let given = value.get("inputSchema").cloned();
+    let input_schema = given.clone().unwrap_or_default();
+    let schema = Schema::new(given, rest).map_err(|reason| (name.to_owned(), reason))?;
     let hint = |hint| value.pointer(hint).and_then(Value::as_bool) == Some(true);
     Ok(ListedTool {
         name: name.to_owned(),
+        input_schema,
         description: description.to_owned(),
         schema,
         repeatable: hint("/annotations/readOnlyHint") || hint("/annotations/idempotentHint"),

@@ -22,6 +22,7 @@ mod pools;
 mod progress;
 mod shell;
 mod strangers;
+mod strangers_conformance;
 mod strangers_http;
 
 #[path = "../packages/npm.rs"]
