@@ -135,3 +135,11 @@ fn refusal(word: Word) -> Option<ToolOutcome> {
         text,
     })
 }
+
+/// The places of the calls that leave at once.
+pub(super) fn starting(next: &Step) -> Vec<u32> {
+    match next {
+        Step::CallTools(calls) => calls.iter().map(|call| call.position).collect(),
+        Step::AskModel(_) | Step::AwaitApproval(_) | Step::Finish(_) => Vec::new(),
+    }
+}

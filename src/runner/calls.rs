@@ -13,8 +13,10 @@ use crate::conversation::{Entry, Outcome, PendingCall, repeated};
 use crate::escape::armour_text;
 use crate::fault::{ErrorCode, Failure};
 use crate::store::{NewResult, RouteOf, StoreError, Written};
-use crate::tools::{CallMeta, Invocation, Listener, Offer, RetryClass, Route, ToolProgress};
-use crate::wire::{EventCall, Happening};
+use crate::tools::{
+    CallMeta, Invocation, Listener, Offer, RetryClass, Route, Selection, ToolProgress,
+};
+use crate::wire::{EventCall, Happening, Job};
 
 /// Calls of one answer that run at the same time.
 const AT_ONCE: usize = 16;
@@ -229,4 +231,15 @@ pub(super) fn routes(offer: &Offer, names: impl Iterator<Item = impl AsRef<str>>
             },
         })
         .collect()
+}
+
+/// Which tools a job wants.
+pub(super) fn selection(job: &Job) -> Selection<'_> {
+    job.tools
+        .as_ref()
+        .map_or_else(Selection::default, |tools| Selection {
+            servers: tools.servers.as_deref(),
+            allow: &tools.allow,
+            deny: &tools.deny,
+        })
 }

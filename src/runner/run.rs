@@ -2,8 +2,9 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
+use super::approval::starting;
 use super::asking::{Answered, Asked, stood_in};
-use super::calls::routes;
+use super::calls::{routes, selection};
 use super::ending::Ended;
 use super::events::JobEvents;
 use super::leash::Leash;
@@ -22,7 +23,7 @@ use crate::ids::UserId;
 use crate::model::Model;
 use crate::runner::insisting;
 use crate::store::{ClaimedJob, NewIteration, NewResult, Next, Store, StoreError, Written};
-use crate::tools::{Offer, Selection, Toolbox};
+use crate::tools::{Offer, Toolbox};
 use crate::wire::{Happening, Job, ReplyFormat};
 
 /// Runs jobs: the rooms that a run needs.
@@ -350,24 +351,6 @@ impl Progress {
             ..self
         })
     }
-}
-
-/// The places of the calls that leave at once.
-fn starting(next: &Step) -> Vec<u32> {
-    match next {
-        Step::CallTools(calls) => calls.iter().map(|call| call.position).collect(),
-        Step::AskModel(_) | Step::AwaitApproval(_) | Step::Finish(_) => Vec::new(),
-    }
-}
-
-fn selection(job: &Job) -> Selection<'_> {
-    job.tools
-        .as_ref()
-        .map_or_else(Selection::default, |tools| Selection {
-            servers: tools.servers.as_deref(),
-            allow: &tools.allow,
-            deny: &tools.deny,
-        })
 }
 
 /// The time between two moments; none if the clock was set back.
