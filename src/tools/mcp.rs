@@ -11,11 +11,9 @@ use rmcp::model::{
     ProtocolVersion, RequestId, RequestMetaObject,
 };
 use rmcp::service::{Peer, PeerRequestOptions, RoleClient, ServiceError};
-use rmcp::transport::async_rw::AsyncRwTransport;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use super::bounded::Bounded;
 use super::child::{Stdin, Stdout};
 use super::era::Era;
 use super::error::StartError;
@@ -26,6 +24,7 @@ use super::progress::Board;
 use super::rounds::{self, Round};
 use super::session::{About, CallError, Halt, Listed, Request};
 use super::wait::{Patience, Waited};
+use super::wire::Wire;
 use crate::config::Elicitation;
 
 /// The first pause before a server that is not ready is asked again.
@@ -77,10 +76,8 @@ impl Service {
 impl McpSession {
     /// Shakes hands over the pipes of a process.
     pub(super) async fn open(pipes: Pipes, terms: Terms) -> Result<Self, StartError> {
-        let (stdout, overrun) = Bounded::new(pipes.stdout, pipes.max_line);
-        let transport = AsyncRwTransport::<RoleClient, _, _>::new(stdout, pipes.stdin)
-            .with_max_line_length(usize::MAX);
-        let service = handshake::shake_hands(transport, terms).await?;
+        let (wire, overrun) = Wire::new(pipes.stdout, pipes.stdin, pipes.max_line);
+        let service = handshake::shake_hands(wire, terms).await?;
         Ok(Self {
             board: Arc::clone(service.service().board()),
             elicitation: service.service().elicitation(),

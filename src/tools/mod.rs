@@ -15,7 +15,6 @@
 mod acceptable;
 mod aftermath;
 mod blocks;
-mod bounded;
 mod breaker;
 mod call;
 mod catalogue;
@@ -38,6 +37,7 @@ mod line;
 mod listing;
 mod mcp;
 mod media;
+mod mend;
 mod names;
 mod news;
 mod pool;
@@ -53,6 +53,7 @@ mod strays;
 mod toolbox;
 mod wait;
 mod watch;
+mod wire;
 
 pub use self::core::ServerState;
 pub use aftermath::stand_guard;

@@ -117,11 +117,19 @@ impl Processes {
         match self {
             Self::Each(each) => each.stock().await,
             Self::One(core, seat) => {
-                let process = core.start_process(Who::Keeper).await?;
-                let mut seated = seat.lock().await;
-                if seated.fit(core).is_none() {
-                    seated.process = Some(Arc::new(process));
+                let locked = seat.lock().await;
+                if locked.fit(core).is_some() {
+                    return Ok(());
                 }
+                // Calls wait here for the start that they would make otherwise; when they are not
+                // to wait for any, they are not to wait for this one.
+                let locked = (!core.is_resting()).then_some(locked);
+                let process = core.start_process(Who::Keeper).await?;
+                let mut seated = match locked {
+                    Some(locked) => locked,
+                    None => seat.lock().await,
+                };
+                seated.process = Some(Arc::new(process));
                 Ok(())
             }
             Self::Kept(kept) => kept.stock().await,

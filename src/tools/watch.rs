@@ -42,16 +42,27 @@ pub(super) struct Watch {
 impl Watch {
     /// Waits for its end, or ends it; then ends what is left of its group.
     pub(super) async fn run(mut self, server: &str) {
-        tokio::select! {
-            status = self.process.wait() => {
-                self.note_end();
-                let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-                tracing::warn!(tool.server = server, status, "a process of a tool server ended");
-                self.vitals.died.notify_one();
-            }
-            () = self.condemned.cancelled() => self.let_end().await,
+        let by_itself = tokio::select! {
+            _ = self.process.wait() => true,
+            () = self.condemned.cancelled() => false,
+        };
+        if by_itself {
+            self.note_end();
+            self.vitals.died.notify_one();
+        } else {
+            self.let_end().await;
         }
         self.end_group().await;
+        // A broken pipe may have been seen before the end that broke it.
+        if by_itself || self.hurried.is_cancelled() {
+            let status = self.process.wait().await;
+            let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+            tracing::warn!(
+                tool.server = server,
+                status,
+                "a process of a tool server ended"
+            );
+        }
         self.ground.guard().forget(self.group);
         self.gone.cancel();
         drop(self.plot);

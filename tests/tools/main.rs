@@ -10,6 +10,7 @@ mod calls;
 mod catalogue;
 mod elsewhere;
 mod failures;
+mod faults;
 mod harness;
 mod http;
 mod isolation;
