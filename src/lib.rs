@@ -58,7 +58,7 @@
 //! | [`conversation`] | the pure machine: entries fold into a state, the state says what is next |
 //! | [`broker`] | adapter: connections that come back, deliveries, confirmed publishes |
 //! | [`store`] | adapter: claim, append, finish, park, sweep, presence, and all other SQL |
-//! | [`model`] | adapter: Chat Completions, errors classified, short troubles waited out |
+//! | [`model`] | adapter: Chat Completions and Responses, errors classified, short troubles waited out |
 //! | [`tools`] | adapter: tool servers as pools of child processes and HTTP sessions, catalogue, calls |
 //! | [`runner`] | drives one job: step, do, store, repeat |
 //! | [`worker`] | one process: take, decide, publish, sweep, presence, drain, health |

@@ -501,6 +501,26 @@ async fn a_check_says_whether_the_model_is_there() {
 }
 
 #[tokio::test]
+async fn a_check_finds_a_key_that_is_wrong_and_does_not_show_it() {
+    // Some servers show their models to everybody: that proves no key.
+    for lists_publicly in [false, true] {
+        let stub =
+            StubModel::start(Script::arithmetic()).wants_key("sk-right-0123", lists_publicly);
+        let wrong = Model::connect(&config(stub.base_url())).unwrap();
+        let error = wrong.check("gpt-4o-mini").await.unwrap_err();
+        assert!(matches!(error, ModelError::Auth(_)), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("did not accept the credentials"), "{text}");
+        assert!(text.contains("OPENAI_API_KEY"), "{text}");
+        assert!(!text.contains("sk-test"), "{text}");
+        let key = Some(Secret::new("sk-right-0123"));
+        let right = Model::connect(&configured(stub.base_url(), key)).unwrap();
+        let said = right.check("gpt-4o-mini").await.unwrap();
+        assert!(said.contains("has gpt-4o-mini"), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn a_thousand_calls_can_be_under_way_at_once() {
     open_files(2_500);
     let gate = Arc::new(Semaphore::new(0));

@@ -107,7 +107,10 @@ pub(super) fn headers(head: &str) -> HeaderMap {
 async fn answer(stream: &mut TcpStream, request: Request, shared: &Shared) -> io::Result<bool> {
     let line = request.head.lines().next().unwrap_or_default();
     let mut asked = Asked::default();
-    let reply = match endpoint(line) {
+    let to = endpoint(line);
+    let locked_out = shared.lock_out(&request.head, to.1 == Some("/models"));
+    let reply = match to {
+        (_, Some(_)) if locked_out.is_some() => locked_out.unwrap_or_else(models),
         ("POST", Some("/chat/completions")) => {
             let (reply, of_chat) = shared.reply(&request.head, &request.body, false);
             asked = of_chat;

@@ -90,6 +90,14 @@ struct Shared {
     /// How many callers went away before their reply was due.
     hung_up: watch::Sender<usize>,
     latency: Duration,
+    key: Mutex<Option<Key>>,
+}
+
+/// The key that a server wants.
+struct Key {
+    value: String,
+    /// Its listing of models is for everybody.
+    lists_publicly: bool,
 }
 
 impl StubModel {
@@ -118,6 +126,7 @@ impl StubModel {
             arrived: watch::Sender::new(0),
             hung_up: watch::Sender::new(0),
             latency,
+            key: Mutex::default(),
         });
         let mut accepting = JoinSet::new();
         accepting.spawn(connection::accept(listener, Arc::clone(&shared)));
@@ -131,6 +140,15 @@ impl StubModel {
     /// Keeps no requests: for long runs.
     pub(crate) fn forgetful(self) -> Self {
         self.shared.records.store(false, Ordering::Relaxed);
+        self
+    }
+
+    /// Answers nobody without this key, but for its listing of models if that is public.
+    pub(crate) fn wants_key(self, key: &str, lists_publicly: bool) -> Self {
+        *lock(&self.shared.key) = Some(Key {
+            value: key.to_owned(),
+            lists_publicly,
+        });
         self
     }
 
@@ -186,6 +204,28 @@ struct Asked {
 }
 
 impl Shared {
+    /// The refusal of a request without the right key, in `OpenAI`'s words: they show its ends.
+    fn lock_out(&self, head: &str, is_listing: bool) -> Option<Reply> {
+        let wanted = lock(&self.key);
+        let wanted = wanted
+            .as_ref()
+            .filter(|key| !(is_listing && key.lists_publicly))?;
+        let headers = connection::headers(head);
+        let given = headers
+            .get("authorization")
+            .or_else(|| headers.get("api-key"));
+        let given = given
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        let given = given.trim_start_matches("Bearer ");
+        let masked: String = given.chars().take(8).collect();
+        let message = format!(
+            "Incorrect API key provided: {masked}***************wxyz. You can find your API key in your account."
+        );
+        (given != wanted.value)
+            .then(|| Reply::error(401, "invalid_request_error", "invalid_api_key", &message))
+    }
+
     /// The reply to a request, and what it asks for. One of Responses is seen as one of Chat
     /// Completions from here on.
     fn reply(&self, head: &str, body: &[u8], in_responses: bool) -> (Reply, Asked) {

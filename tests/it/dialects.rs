@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 
-use crate::scenario::{Scenario, Setup, ask, said, with};
-use crate::stub_model::Reply;
+use crate::scenario::{API_KEY, Scenario, Setup, ask, said, with};
+use crate::stub_model::{Reply, Script, StubModel};
 
 const MODELS: &str = r#"
 [models.primary]
@@ -256,4 +256,68 @@ async fn a_key_or_an_account_that_is_no_good_lets_others_answer() {
             })
             .await;
     }
+}
+
+#[tokio::test]
+async fn a_key_with_a_line_break_and_an_address_with_a_slash_work() {
+    Setup::new()
+        .replicas(0)
+        .run(async |s| {
+            let (key, url) = (format!("{API_KEY}\n"), format!("{}/", s.model.base_url()));
+            let settings = [("OPENAI_API_KEY", key.as_str()), ("OPENAI_BASE_URL", &url)];
+            s.start_worker_with(&settings).await;
+            let result = s.answer(&ask("Hello")).await;
+            assert_eq!(result["status"], "completed", "{result}");
+            let request = &s.model.requests()[0];
+            assert_eq!(request.path, "/v1/chat/completions");
+            assert_eq!(
+                request.headers["authorization"],
+                format!("Bearer {API_KEY}")
+            );
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn check_says_that_a_key_is_wrong_and_does_not_show_it() {
+    let stub = StubModel::start(Script::arithmetic()).wants_key("sk-right-0123", false);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let table = format!(
+        "[models.mine]\nbase_url = {:?}\napi_key_env = \"MY_KEY\"\n",
+        stub.base_url()
+    );
+    std::fs::write(file.path(), table).unwrap();
+    let ran = tokio::process::Command::new(env!("CARGO_BIN_EXE_chat-worker"))
+        .arg("check")
+        .env_clear()
+        .current_dir(std::env::temp_dir())
+        .envs([
+            ("AMQP_URL", "amqp://127.0.0.1:9/%2f"),
+            ("DATABASE_URL", "postgres://127.0.0.1:9/x"),
+            ("OPENAI_BASE_URL", &stub.base_url()),
+            ("OPENAI_API_KEY", API_KEY),
+            ("CHAT_MODEL_CONFIG", file.path().to_str().unwrap()),
+            ("MY_KEY", "sk-right-0123"),
+        ])
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(ran.status.code(), Some(1));
+    let out = String::from_utf8(ran.stdout).unwrap();
+    let line = |start: &str| {
+        let line = out.lines().find(|line| line.contains(start));
+        line.unwrap_or_else(|| panic!("{start}: {out}"))
+    };
+    let model = line("  model  ");
+    assert!(model.starts_with("FAILED"), "{model}");
+    assert!(
+        model.contains("did not accept the credentials") && model.contains("OPENAI_API_KEY"),
+        "{model}"
+    );
+    assert!(line("model mine").starts_with("ok"), "{out}");
+    let start = &API_KEY[..8];
+    assert!(
+        !out.contains(start) && !String::from_utf8_lossy(&ran.stderr).contains(start),
+        "{out}"
+    );
 }

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use crate::clock::{Clock, SystemClock};
 use crate::fault::{ErrorCode, Fault};
 use crate::model::ModelError;
-use crate::model::classify::{Class, Verdict, classify};
+use crate::model::classify::{Class, Mend, Verdict, classify};
 use crate::model::hints::Hints;
 
 use Class::{Auth, ContentFiltered, ContextTooLong, Protocol, Quota, Rejected, Unavailable};
@@ -222,6 +222,131 @@ fn every_answer_that_servers_are_known_to_give_is_told_apart() {
         assert_eq!(verdict.class, expected, "{status} {body}");
         let retried = matches!(verdict.fault, Fault::Retry { .. });
         assert_eq!(retried, expected == Unavailable, "{status} {body}");
+    }
+}
+
+#[test]
+fn a_context_that_is_too_long_is_known_in_all_its_spellings() {
+    for (status, message) in [
+        (400, "This model's maximum context length is 8192 tokens."),
+        (400, "context length of 4096 exceeded by your prompt"),
+        (
+            400,
+            "the request exceeds the available context size, try increasing it",
+        ),
+        (500, "Context size has been exceeded."),
+        (400, "Your input exceeds the context window of this model."),
+        (400, "prompt is too long: 210000 tokens > 200000 maximum"),
+        (
+            400,
+            "Input length (9000) exceeds maximum allowed token size 8192",
+        ),
+        (
+            400,
+            "The decoder prompt is longer than the maximum model length of 4096",
+        ),
+        (422, "Too many tokens in the prompt"),
+        (400, "litellm.ContextWindowExceededError: too long"),
+        (
+            400,
+            "This model's maximum prompt length is 131072 but the request contains 150000 tokens.",
+        ),
+    ] {
+        let body = serde_json::json!({"error": {"message": message, "code": status}});
+        let verdict = verdict(status, &[], &body.to_string());
+        assert_eq!(verdict.class, ContextTooLong, "{message}");
+    }
+    for message in [
+        "Invalid 'metadata.x': string too long. Expected a string with maximum length 512",
+        "Invalid 'messages[0].name': string too long, the context window has nothing to do with it",
+        "Invalid input length",
+    ] {
+        let body = serde_json::json!({"error": {"message": message}});
+        assert_eq!(
+            verdict(400, &[], &body.to_string()).class,
+            Rejected,
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn what_only_has_to_be_asked_in_another_way_is_known() {
+    for (status, code, message, mend) in [
+        (
+            400,
+            "",
+            "Function tools with reasoning_effort are not supported for gpt-5.6 in /v1/chat/completions. To use function tools, use /v1/responses or set reasoning_effort to 'none'.",
+            Some(Mend::SpeakResponses),
+        ),
+        (
+            404,
+            "",
+            "This model is only supported in v1/responses and not in v1/chat/completions.",
+            Some(Mend::SpeakResponses),
+        ),
+        (
+            400,
+            "",
+            "Encrypted content is not supported with this model.",
+            Some(Mend::AskForNoThoughts),
+        ),
+        (
+            400,
+            "invalid_encrypted_content",
+            "x",
+            Some(Mend::ForgetThoughts),
+        ),
+        (
+            400,
+            "",
+            "Item with id 'rs_1' not found. Items are not persisted when `store` is set to false.",
+            Some(Mend::ForgetThoughts),
+        ),
+        (
+            404,
+            "",
+            "Item with id 'rs_1' not found.",
+            Some(Mend::ForgetThoughts),
+        ),
+        (
+            400,
+            "",
+            "Item 'rs_1' of type 'reasoning' was provided without its required following item.",
+            Some(Mend::ForgetThoughts),
+        ),
+        (
+            400,
+            "",
+            "Item 'fc_1' of type 'function_call' was provided without its required 'reasoning' item: 'rs_1'.",
+            Some(Mend::ForgetThoughts),
+        ),
+        (
+            400,
+            "unsupported_parameter",
+            "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+            Some(Mend::LimitCompletionTokens),
+        ),
+        (
+            400,
+            "",
+            "Unsupported value: 'temperature' does not support 0.2 with this model.",
+            None,
+        ),
+        (
+            401,
+            "",
+            "Encrypted content is not supported with this model.",
+            None,
+        ),
+        (500, "", "use /v1/responses: not supported", None),
+    ] {
+        let body = serde_json::json!({"error": {"message": message, "code": code}});
+        assert_eq!(
+            verdict(status, &[], &body.to_string()).mend,
+            mend,
+            "{message}"
+        );
     }
 }
 

@@ -212,6 +212,87 @@ fn what_typed_clients_stumble_over_is_no_obstacle() {
     }
 }
 
+/// The replies of real servers at which typed clients give up, each by what is odd about it.
+#[test]
+fn each_of_the_known_odd_replies_is_an_answer_or_a_named_error() {
+    let words = |extra: &str| {
+        format!(
+            r#"{{"choices":[{{"message":{{"role":"assistant","content":"x"}},"finish_reason":"stop"}}]{extra}}}"#
+        )
+    };
+    let finish = |finish: &str| completion(r#"{"role":"assistant","content":"x"}"#, finish);
+    let message = |message: &str| completion(message, r#""stop""#);
+    for (what, reply) in [
+        ("finish_reason eos", finish(r#""eos""#)),
+        ("finish_reason empty", finish(r#""""#)),
+        (
+            "finish_reason missing",
+            r#"{"choices":[{"message":{"content":"x"}}]}"#.to_owned(),
+        ),
+        (
+            "service_tier on_demand",
+            words(r#","service_tier":"on_demand""#),
+        ),
+        (
+            "an unknown annotation",
+            message(r#"{"content":"x","annotations":[{"type":"new"}]}"#),
+        ),
+        (
+            "content as an array",
+            message(r#"{"content":[{"type":"text","text":"x"}]}"#),
+        ),
+        ("role model", message(r#"{"role":"model","content":"x"}"#)),
+        ("role missing", message(r#"{"content":"x"}"#)),
+        ("created in ms", words(r#","created":1767225600000"#)),
+        ("created as a float", words(r#","created":1.5"#)),
+        ("created missing", words("")),
+        ("id missing", words(r#","created":1"#)),
+        (
+            "usage without completion_tokens",
+            words(r#","usage":{"prompt_tokens":5}"#),
+        ),
+        (
+            "usage negative",
+            words(r#","usage":{"prompt_tokens":-5,"completion_tokens":2}"#),
+        ),
+        ("object missing", words(r#","id":"chatcmpl-1""#)),
+    ] {
+        let answer = read(&raw(&reply)).unwrap_or_else(|verdict| panic!("{what}: {verdict:?}"));
+        assert_eq!(answer.content.as_deref(), Some("x"), "{what}");
+        assert_eq!(answer.stop, Stop::Done, "{what}");
+    }
+    for (what, odd) in [
+        (
+            "a call without type",
+            r#"{"id":"a","function":{"name":"f","arguments":"{}"}}"#,
+        ),
+        (
+            "arguments as an object",
+            r#"{"id":"a","type":"function","function":{"name":"f","arguments":{}}}"#,
+        ),
+        (
+            "arguments null",
+            r#"{"id":"a","type":"function","function":{"name":"f","arguments":null}}"#,
+        ),
+        (
+            "a call of type custom",
+            r#"{"id":"a","type":"custom","custom":{"name":"f","input":"{}"}}"#,
+        ),
+    ] {
+        let answer = answer(&format!(r#"{{"tool_calls":[{odd}]}}"#), r#""tool_calls""#);
+        assert_eq!(&*answer.tool_calls, [call("a", "f", "{}")], "{what}");
+    }
+    let nameless = r#"{"tool_calls":[{"id":null,"type":"function","function":{"name":"f"}}]}"#;
+    let nameless = answer(nameless, r#""tool_calls""#);
+    assert!(
+        nameless.tool_calls[0].call_id.starts_with("call_"),
+        "id null in a call"
+    );
+    let broke_off = refused(&finish(r#""error""#));
+    assert_eq!(broke_off.class, Class::Protocol, "finish_reason error");
+    assert!(broke_off.refusal.what.contains("`error`"));
+}
+
 #[test]
 fn a_refusal_is_told_apart_from_an_answer() {
     let plain = answer(
