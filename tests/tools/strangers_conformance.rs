@@ -25,7 +25,8 @@ async fn passes(suite: &str, scenario: &str, more: &[&str]) {
 /// What is wrong in one scenario. The suite's own figures say whether anything was looked at at all.
 async fn judge(suite: &str, scenario: &str, more: &[&str]) -> Result<(), String> {
     let ran = run(suite, scenario, more).await;
-    let said = String::from_utf8_lossy(&ran.stdout) + &*String::from_utf8_lossy(&ran.stderr);
+    let said = [ran.stdout, ran.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
     let figures = said.lines().find_map(|line| line.strip_prefix("Passed: "));
     let passed = figures.and_then(|figures| figures.split('/').next()?.parse::<u32>().ok());
     let good = ran.status.success() && passed >= Some(1);
