@@ -163,6 +163,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("async_openai", &["model"]),
     ("reqwest", &["model", "tools"]),
     ("tower", &["model"]),
+    ("tiktoken_rs", &["model"]),
     ("rmcp", &["tools"]),
     ("sse_stream", &["tools"]),
     ("ring", &["tools"]),

@@ -123,6 +123,7 @@ async fn help_shows_every_setting_with_its_default() {
         ("CHAT_MAX_ATTEMPTS", "5"),
         ("CHAT_MAX_JOB_BYTES", "1048576"),
         ("CHAT_CONTEXT_TOKENS", "0"),
+        ("CHAT_COMPACT", "false"),
         ("CHAT_TRUST_AMQP_USER", "false"),
         ("CHAT_CONCURRENCY", "64"),
         ("CHAT_DRAIN_SECS", "25"),

@@ -15,11 +15,12 @@ use chat_worker::chat::{
 };
 use chat_worker::clock::{Clock as _, SystemClock};
 use chat_worker::config::OnIterationLimit;
-use chat_worker::conversation::{Approval, Conversation, Entry, Limits, Step};
+use chat_worker::conversation::{Approval, Conversation, Entry, Limits, Step, Summary};
 use chat_worker::fault::{ErrorCode, Failure};
 use chat_worker::ids::{ConversationId, JobId, WorkerId};
 use chat_worker::store::{
-    Claimed, ClaimedJob, Ending, Finished, NewIteration, NewJob, NewResult, RouteOf, Run, Written,
+    Claimed, ClaimedJob, Ending, Finished, NewIteration, NewJob, NewResult, NewSummary, RouteOf,
+    Run, Written,
 };
 use chat_worker::wire::Status;
 use chrono::{DateTime, Utc};
@@ -386,7 +387,7 @@ async fn the_end_of_a_turn_wakes_the_next_one_and_no_other() {
                 panic!("not to run");
             };
             assert_eq!(
-                (claimed.run.turn, claimed.history.len()),
+                (claimed.run.turn, claimed.history.turns.len()),
                 (i32::try_from(number).unwrap() + 1, number)
             );
             run = claimed.run;
@@ -733,7 +734,8 @@ async fn what_tools_showed_is_read_again_newest_first_up_to_a_limit() {
             .into_iter()
             .filter_map(|entry| match entry {
                 Entry::Returned { outcome, .. } => Some(outcome.media),
-                Entry::Answered(_)
+                Entry::Summarised { .. }
+                | Entry::Answered(_)
                 | Entry::Interrupted { .. }
                 | Entry::Held { .. }
                 | Entry::Approved { .. } => None,
@@ -746,16 +748,7 @@ async fn what_tools_showed_is_read_again_newest_first_up_to_a_limit() {
 }
 
 fn resumed(entries: impl IntoIterator<Item = Entry>) -> Conversation {
-    let limits = Limits {
-        max_iterations: 10,
-        on_iteration_limit: OnIterationLimit::Reply,
-        total_tokens: None,
-        tool_calls: None,
-        cost: None,
-        deadline: None,
-        tool_choice: ToolChoice::Auto,
-    };
-    Conversation::resume(limits, entries).unwrap()
+    Conversation::resume(limits(), entries).unwrap()
 }
 
 /// The next step; that a call was interrupted, and so allowed, is known to the one who reads alone.
@@ -774,4 +767,147 @@ fn next(conversation: &Conversation) -> Step {
 
 fn answers(conversation: &Conversation) -> String {
     format!("{:?}", conversation.last_answer())
+}
+
+fn limits() -> Limits {
+    Limits {
+        max_iterations: 10,
+        on_iteration_limit: OnIterationLimit::Reply,
+        total_tokens: None,
+        tool_calls: None,
+        cost: None,
+        deadline: None,
+        tool_choice: ToolChoice::Auto,
+    }
+}
+
+/// A conversation of `turns` that are over, each with a message and an answer of `bytes`.
+async fn long_conversation(ground: &Ground, turns: i32, bytes: i32) -> Uuid {
+    let conversation = Uuid::now_v7();
+    // Random, so that it is stored as long as it is.
+    ground
+        .sql(format!(
+            "INSERT INTO chat.conversations (id, user_id, turns) VALUES ('{conversation}', 'u', {turns});
+             CREATE OR REPLACE FUNCTION pg_temp.words() RETURNS text LANGUAGE sql AS $$
+                 SELECT string_agg(md5(random()::text), ' ') FROM generate_series(1, {bytes} / 33) $$;
+             INSERT INTO chat.jobs (id, conversation_id, turn, user_id, status, request, request_hash, attempt, finished_at)
+             SELECT gen_random_uuid(), '{conversation}', turn, 'u', 'completed',
+                    json_build_object('user_id', 'u', 'messages', json_build_array(
+                        json_build_object('role', 'user', 'content', turn || ' ' || pg_temp.words()))), '', 1, now()
+             FROM generate_series(1, {turns}) AS t (turn);
+             INSERT INTO chat.iterations (job_id, number, attempt, message, content, started_at, finished_at)
+             SELECT id, 1, 1, json_build_object('role', 'assistant', 'content', pg_temp.words()), 'x', now(), now()
+             FROM chat.jobs WHERE conversation_id = '{conversation}';
+             ANALYZE chat.jobs; ANALYZE chat.iterations"
+        ))
+        .await;
+    conversation
+}
+
+#[tokio::test]
+async fn the_newest_turns_are_read_until_they_hold_what_a_context_can_hold() {
+    Ground::run(async |ground| {
+        let worker = ground.worker().await;
+        let read = async |bytes: Option<u64>| {
+            let conversation = long_conversation(ground, 100, 2000).await;
+            let job = job_of(conversation);
+            let store = match bytes {
+                Some(bytes) => ground.store.clone().reading_history_up_to(bytes),
+                None => ground.store.clone(),
+            };
+            let claimed = store.claim(&job, ground::claimant(worker)).await.unwrap();
+            let Claimed::Run(claimed) = claimed else {
+                panic!("it is not to run");
+            };
+            let turns = &claimed.history.turns;
+            let numbers: Vec<_> = turns.iter().map(|turn| turn.number).collect();
+            let expected = 101 - u32::try_from(turns.len()).unwrap()..=100;
+            assert_eq!(numbers, expected.collect::<Vec<_>>());
+            assert!(
+                turns
+                    .iter()
+                    .all(|turn| turn.messages.len() == 1 && turn.rounds.len() == 1)
+            );
+            turns.len()
+        };
+        assert_eq!(read(None).await, 100);
+        assert_eq!(read(Some(1 << 20)).await, 100);
+        // Some 4.2 kB a turn: the one that passes the bound is read too.
+        let some = read(Some(40_000)).await;
+        assert!((9..=11).contains(&some), "{some}");
+        assert_eq!(read(Some(1)).await, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_summary_stands_for_the_turns_before_it_and_counts_in_its_job() {
+    Ground::run(async |ground| {
+        let worker = ground.worker().await;
+        let conversation = long_conversation(ground, 9, 100).await;
+        let job = job_of(conversation);
+        let first = ground.running(&job, worker).await;
+        assert_eq!(
+            (first.history.summary, first.history.turns.len()),
+            (None, 9)
+        );
+        let new = NewSummary {
+            summary: Summary {
+                up_to_turn: 6,
+                content: "they met".into(),
+            },
+            model: Some("m-1".into()),
+            usage: Usage {
+                input_tokens: 70,
+                output_tokens: 7,
+                total_tokens: 77,
+                ..Usage::default()
+            },
+            counts_for_user: false,
+            started_at: now(),
+        };
+        // A repeat changes nothing.
+        for _ in 0..2 {
+            let written = ground.store.store_summary(&first.run, &new).await.unwrap();
+            assert_eq!(written, Written::Stored);
+        }
+        let elsewhere = Run {
+            attempt: 9,
+            ..first.run
+        };
+        let other = NewSummary {
+            summary: Summary {
+                up_to_turn: 7,
+                content: "nobody's".into(),
+            },
+            ..new.clone()
+        };
+        let written = ground
+            .store
+            .store_summary(&elsewhere, &other)
+            .await
+            .unwrap();
+        assert_eq!(written, Written::Fenced);
+        ground.dies(worker).await;
+        let again = ground.worker().await;
+        let Claimed::Run(second) = ground.claim(&job, again).await else {
+            panic!("it is not taken over");
+        };
+        assert_eq!(second.history.summary, Some(new.summary));
+        let numbers: Vec<_> = second
+            .history
+            .turns
+            .iter()
+            .map(|turn| turn.number)
+            .collect();
+        assert_eq!(numbers, [7, 8, 9]);
+        assert!(
+            matches!(&second.entries[..], [Entry::Summarised { usage }] if *usage == new.usage)
+        );
+        let totals = Conversation::resume(limits(), second.entries)
+            .unwrap()
+            .totals();
+        assert_eq!((totals.iterations, totals.usage), (0, new.usage));
+    })
+    .await;
 }

@@ -64,7 +64,13 @@ async fn prepared_store(config: &Config, migrate: bool) -> Result<Store, StoreEr
     }
     let store = Store::connect(&config.store).await?;
     store.claim_prefix(&config.broker.prefix).await?;
-    Ok(store)
+    let context = config.model.widest_context(config.jobs.context_tokens);
+    Ok(match context {
+        // No text of less than four bytes a token is counted on; twice that, since a summary may be
+        // made of what is left out.
+        Some(tokens) => store.reading_history_up_to(8 * u64::from(tokens)),
+        None => store,
+    })
 }
 
 /// Tries again while that may help.

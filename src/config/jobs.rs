@@ -62,7 +62,7 @@ pub struct JobsSettings {
         default_value = "1048576"
     )]
     chat_max_job_bytes: String,
-    /// Tokens of the model's context; earlier turns are cut to fit, oldest first (0: no cut)
+    /// Tokens of the context of models that `CHAT_MODEL_CONFIG` says nothing else of; earlier turns are cut to fit, oldest first (0: unknown, cut only when the model server refuses)
     #[arg(
         long,
         env = "CHAT_CONTEXT_TOKENS",
@@ -78,6 +78,14 @@ pub struct JobsSettings {
         default_value = ""
     )]
     chat_user_daily_cost: String,
+    /// Whether the older turns of a long conversation are summarised by the model, when a prompt would pass four fifths of the context (else they are left out once they do not fit)
+    #[arg(
+        long,
+        env = "CHAT_COMPACT",
+        value_name = "true|false",
+        default_value = "false"
+    )]
+    chat_compact: String,
     /// Whether a job's `user_id` must be the AMQP user that published it, when the message names one
     #[arg(
         long,
@@ -114,8 +122,10 @@ pub struct JobsConfig {
     pub approval_timeout: Duration,
     /// The largest job message, in bytes.
     pub max_job_bytes: usize,
-    /// Tokens of the model's context, if earlier turns are to be cut to fit.
+    /// Tokens of the context of models of which nothing else is known.
     pub context_tokens: Option<u32>,
+    /// Whether older turns are summarised.
+    pub compact: bool,
     /// What the model calls of one user may cost a UTC day.
     pub user_daily_cost: Option<Cost>,
     /// Whether the AMQP user and the job's user must agree.
@@ -136,6 +146,11 @@ impl JobsSettings {
         let trust = problems.choice(
             "CHAT_TRUST_AMQP_USER",
             &self.chat_trust_amqp_user,
+            &[("true", true), ("false", false)],
+        );
+        let compact = problems.choice(
+            "CHAT_COMPACT",
+            &self.chat_compact,
             &[("true", true), ("false", false)],
         );
         let iterations = problems.number("CHAT_MAX_ITERATIONS", &self.chat_max_iterations, 1, 100);
@@ -174,6 +189,7 @@ impl JobsSettings {
             max_job_bytes: bytes?,
             context_tokens: context.map(|tokens| (tokens > 0).then_some(tokens))?,
             user_daily_cost: daily_cost.ok()?,
+            compact: compact?,
             trust_amqp_user: trust?,
         })
     }

@@ -5,9 +5,29 @@ use crate::chat::{Answer, Message, PromptMessage, Role, ToolOutcome};
 use super::hygiene::is_silent;
 use super::prompt::model_view;
 
+/// What came before a job in its conversation.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    /// What stands for the turns before the first of `turns`.
+    pub summary: Option<Summary>,
+    /// The newest turns, oldest first.
+    pub turns: Vec<PastTurn>,
+}
+
+/// What stands for the older turns of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// The last turn that it stands for.
+    pub up_to_turn: u32,
+    /// The summary.
+    pub content: String,
+}
+
 /// An earlier job of the conversation.
 #[derive(Clone, Debug)]
 pub struct PastTurn {
+    /// Its place in the conversation, from 1.
+    pub number: u32,
     /// Its own messages.
     pub messages: Vec<Arc<Message>>,
     /// Its rounds, in order.
@@ -32,19 +52,23 @@ impl PastTurn {
             .iter()
             .filter(|message| message.role != Role::System);
         let mut lines: Vec<_> = given.cloned().map(PromptMessage::Given).collect();
-        for (number, round) in (1..).zip(&self.rounds) {
-            // An answer without calls that was not the last was sent back: it is no part of what was said.
-            if round.answer.tool_calls.is_empty() && number < self.rounds.len() {
-                continue;
-            }
-            let outcomes: Option<Vec<_>> = round.outcomes.iter().map(Option::as_ref).collect();
-            let Some(outcomes) = outcomes.filter(|all| all.len() == round.answer.tool_calls.len())
-            else {
-                continue;
-            };
+        for round in self.answered() {
+            let outcomes = round.outcomes.iter().flatten();
             push_round(&round.answer, outcomes, result_bytes, &mut lines);
         }
         lines
+    }
+
+    /// The rounds whose calls are all answered. An answer without calls that was not the last was sent
+    /// back: it is no part of what was said.
+    pub(super) fn answered(&self) -> impl Iterator<Item = &PastRound> {
+        let last = self.rounds.len();
+        let rounds = (1..).zip(&self.rounds).filter(move |(number, round)| {
+            let calls = round.answer.tool_calls.len();
+            let answered = round.outcomes.iter().flatten().count();
+            answered == calls && (calls > 0 || *number == last)
+        });
+        rounds.map(|(_, round)| round)
     }
 }
 

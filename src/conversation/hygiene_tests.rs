@@ -4,7 +4,7 @@ use chrono::DateTime;
 
 use super::super::state::{Conversation, Entry};
 use super::super::step::{Outcome, PendingCall, Step};
-use super::super::{Limits, Opening};
+use super::super::{History, Limits, Opening};
 use super::*;
 use crate::chat::{Content, PromptMessage, Stop, ToolChoice, ToolOutcome, Usage};
 use crate::config::OnIterationLimit;
@@ -100,8 +100,8 @@ fn answered(content: &str) -> Step {
 fn last_line(log: Vec<Entry>) -> Option<(crate::chat::Role, String)> {
     let job = br#"{"user_id":"u","messages":[{"role":"user","content":"hi"}]}"#;
     let (job, _) = crate::wire::decode(job, 1000).unwrap();
-    let opening = Opening::new("", &[], &job, 100, None);
-    let mut lines = opening.with(&conversation(LIMITS, log));
+    let opening = Opening::new("", &History::default(), &job, 100);
+    let mut lines = opening.with(&conversation(LIMITS, log)).whole();
     match lines.pop()? {
         PromptMessage::Given(message) => match &message.content {
             Content::Text(text) => Some((message.role, text.clone())),
@@ -163,7 +163,7 @@ fn an_answer_cut_off_before_its_first_word_says_why_it_is_empty() {
     assert!(warnings[0].contains("max_output_tokens"), "{warnings:?}");
 }
 
-fn json(schema: serde_json::Value) -> Option<Arc<crate::wire::ReplyFormat>> {
+fn json(schema: &serde_json::Value) -> Option<Arc<crate::wire::ReplyFormat>> {
     let format = serde_json::json!({"response_format":
         {"type": "json_schema", "json_schema": {"name": "reply", "schema": schema}}});
     let options = serde_json::from_value(format).unwrap();
@@ -178,7 +178,7 @@ fn step_of_numbers(most: u32, log: Vec<Entry>) -> (Step, Option<String>) {
         ..LIMITS
     };
     let conversation = conversation(limits, log);
-    let conversation = conversation.expecting(json(serde_json::json!({"type": "number"})));
+    let conversation = conversation.expecting(json(&serde_json::json!({"type": "number"})));
     let told = conversation.rounds.last();
     let told = told.and_then(|round| conversation.told_after(round));
     (conversation.next_step(DateTime::UNIX_EPOCH), told)

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::chat::PromptMessage;
+use crate::chat::{Content, Message, Part, PromptMessage};
 
 /// The most images and documents of one prompt; some providers take no more.
 const MOST: usize = 20;
 /// The most base64 of one prompt, in bytes: providers refuse a whole request for more.
 const MOST_BYTES: usize = 20 * 1024 * 1024;
+
+/// What stands for an image of an earlier turn that is not sent again.
+const LEFT_OUT: &str = "[an image, shown earlier]";
 
 /// Leaves the newest of what tools show in `lines`, as much as providers take. What is left out is
 /// still known by its marks in the results' texts.
@@ -26,6 +29,66 @@ pub(super) fn keep_newest(lines: &mut [PromptMessage]) {
                 (left, bytes_left) = (0, 0);
             }
         }
+    }
+}
+
+/// Leaves the newest images of earlier turns, as many as a prompt takes beside those that the job
+/// itself shows; a note stands for the others.
+pub(super) fn keep_newest_images(said: &[Arc<Message>], turns: &mut [Vec<PromptMessage>]) {
+    let (mut left, mut bytes_left) = (MOST, MOST_BYTES);
+    for message in said {
+        for url in images(message) {
+            left = left.saturating_sub(1);
+            bytes_left = bytes_left.saturating_sub(url.len());
+        }
+    }
+    for line in turns
+        .iter_mut()
+        .rev()
+        .flat_map(|turn| turn.iter_mut().rev())
+    {
+        let PromptMessage::Given(message) = line else {
+            continue;
+        };
+        let (count, bytes) =
+            images(message).fold((0, 0), |(count, bytes), url| (count + 1, bytes + url.len()));
+        if let (Some(fewer), Some(less)) = (left.checked_sub(count), bytes_left.checked_sub(bytes))
+        {
+            (left, bytes_left) = (fewer, less);
+        } else {
+            *message = Arc::new(without_images(message));
+            (left, bytes_left) = (0, 0);
+        }
+    }
+}
+
+fn images(message: &Message) -> impl Iterator<Item = &str> {
+    let parts = match &message.content {
+        Content::Text(_) => &[][..],
+        Content::Parts(parts) => parts,
+    };
+    parts.iter().filter_map(|part| match part {
+        Part::Text { .. } => None,
+        Part::ImageUrl { image_url } => Some(image_url.url.as_str()),
+    })
+}
+
+fn without_images(message: &Message) -> Message {
+    let content = match &message.content {
+        Content::Text(text) => Content::Text(text.clone()),
+        Content::Parts(parts) => {
+            let part = |part: &Part| match part {
+                Part::Text { text } => Part::Text { text: text.clone() },
+                Part::ImageUrl { .. } => Part::Text {
+                    text: LEFT_OUT.to_owned(),
+                },
+            };
+            Content::Parts(parts.iter().map(part).collect())
+        }
+    };
+    Message {
+        role: message.role,
+        content,
     }
 }
 

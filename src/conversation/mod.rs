@@ -5,6 +5,8 @@
 //! changes nothing, [`Conversation::after`] is the only transition. No IO, no clock (the time is
 //! given), no logging. May import the leaves, `config` and `wire`.
 
+mod compaction;
+mod draft;
 mod history;
 mod hygiene;
 mod limits;
@@ -13,10 +15,14 @@ mod prompt;
 mod state;
 mod step;
 mod verdict;
+mod weight;
 
-pub use history::{PastRound, PastTurn};
+pub use compaction::Older;
+pub use draft::{Draft, Fitted};
+pub use history::{History, PastRound, PastTurn, Summary};
 pub use hygiene::repeated;
 pub use limits::Limits;
 pub use prompt::{Opening, model_view, system_prompt};
 pub use state::{Conversation, Entry, IllegalEntry, Totals};
 pub use step::{Approval, Ask, Outcome, PendingCall, Step};
+pub use weight::{Count, overhead};

@@ -3,66 +3,79 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::history::{PastTurn, push_round};
+use super::draft::{Draft, Turn};
+use super::history::{History, push_round};
 use super::media;
-use super::state::{CallState, Conversation};
-use crate::chat::{Content, Message, Part, PromptMessage, Role};
+use super::state::{CallState, Conversation, Round};
+use crate::chat::{Content, Message, PromptMessage, Role};
 use crate::ids::ConversationId;
 use crate::wire::Job;
+
+/// What a summary begins with.
+const SUMMARY: &str = "Summary of the earlier conversation: ";
 
 /// Everything that a job's model calls begin with: the rules, the earlier turns, the job's messages.
 #[derive(Clone, Debug)]
 pub struct Opening {
-    lines: Vec<PromptMessage>,
+    head: Vec<PromptMessage>,
+    turns: Vec<Arc<Turn>>,
+    said: Vec<PromptMessage>,
     result_bytes: usize,
 }
 
 impl Opening {
-    /// The opening of `job`, whose model sees at most `result_bytes` of a tool's result. With
-    /// `context_tokens` the oldest turns are left out, each as a whole, until the rest fits.
+    /// The opening of `job`, whose model sees at most `result_bytes` of a tool's result.
+    ///
+    /// What changes least comes first, so that providers can keep what they have read.
     #[must_use]
-    pub fn new(
-        system: &str,
-        history: &[PastTurn],
-        job: &Job,
-        result_bytes: usize,
-        context_tokens: Option<u32>,
-    ) -> Self {
+    pub fn new(system: &str, history: &History, job: &Job, result_bytes: usize) -> Self {
         let (rules, said): (Vec<_>, Vec<_>) = job
             .messages
             .iter()
             .cloned()
             .partition(|message| message.role == Role::System);
-        let mut lines = Vec::with_capacity(1 + job.messages.len());
+        let mut head = Vec::new();
         if !system.is_empty() {
-            lines.push(PromptMessage::System(system.into()));
+            head.push(PromptMessage::System(system.into()));
         }
-        lines.extend(rules.into_iter().map(PromptMessage::Given));
-        let said: Vec<_> = said.into_iter().map(PromptMessage::Given).collect();
-        let fixed = tokens(&lines) + tokens(&said);
-        let room = context_tokens.map(|most| u64::from(most).saturating_sub(fixed));
-        lines.extend(newest_that_fit(history, room, result_bytes));
-        lines.extend(said);
+        if let Some(summary) = &history.summary {
+            let text = format!("{SUMMARY}{}", summary.content);
+            head.push(PromptMessage::System(text.into()));
+        }
+        head.extend(rules.into_iter().map(PromptMessage::Given));
+        let turns = history.turns.iter().map(|turn| turn.prompt(result_bytes));
+        let mut turns: Vec<_> = turns.collect();
+        media::keep_newest_images(&said, &mut turns);
         Self {
-            lines,
+            head,
+            turns: turns
+                .into_iter()
+                .map(|lines| Turn::new(lines).into())
+                .collect(),
+            said: said.into_iter().map(PromptMessage::Given).collect(),
             result_bytes,
         }
     }
 
-    /// The whole prompt of the next model call.
+    /// The whole prompt of the next model call, in pieces.
     #[must_use]
-    pub fn with(&self, conversation: &Conversation) -> Vec<PromptMessage> {
-        let mut lines = self.lines.clone();
-        for round in &conversation.rounds {
-            let outcomes: Vec<_> = round.calls.iter().filter_map(CallState::outcome).collect();
-            if outcomes.len() == round.calls.len() {
-                push_round(&round.answer, outcomes, self.result_bytes, &mut lines);
-            }
-            if let Some(text) = conversation.told_after(round) {
-                lines.push(told(text));
-            }
+    pub fn with(&self, conversation: &Conversation) -> Draft {
+        let round = |round| self.round(conversation, round);
+        Draft {
+            head: self.head.clone(),
+            turns: self.turns.clone(),
+            said: self.said.clone(),
+            rounds: conversation.rounds.iter().map(round).collect(),
         }
-        media::keep_newest(&mut lines);
+    }
+
+    fn round(&self, conversation: &Conversation, round: &Round) -> Vec<PromptMessage> {
+        let mut lines = Vec::new();
+        let outcomes = round.calls.iter().filter_map(CallState::outcome);
+        if round.is_answered() {
+            push_round(&round.answer, outcomes, self.result_bytes, &mut lines);
+        }
+        lines.extend(conversation.told_after(round).map(told));
         lines
     }
 }
@@ -74,53 +87,6 @@ fn told(text: String) -> PromptMessage {
         role: Role::User,
         content: Content::Text(text),
     }))
-}
-
-/// The newest turns that `room` tokens hold, oldest first.
-fn newest_that_fit(
-    history: &[PastTurn],
-    room: Option<u64>,
-    result_bytes: usize,
-) -> impl Iterator<Item = PromptMessage> {
-    let mut left = room;
-    let mut kept = Vec::new();
-    for turn in history.iter().rev() {
-        let lines = turn.prompt(result_bytes);
-        if let Some(tokens_left) = left {
-            let Some(rest) = tokens_left.checked_sub(tokens(&lines)) else {
-                break;
-            };
-            left = Some(rest);
-        }
-        kept.push(lines);
-    }
-    kept.into_iter().rev().flatten()
-}
-
-/// An estimate of the tokens of `lines`: four bytes a token, and a few for each message's frame.
-fn tokens(lines: &[PromptMessage]) -> u64 {
-    let bytes = |line: &PromptMessage| match line {
-        PromptMessage::System(text) => text.len(),
-        PromptMessage::Given(message) => match &message.content {
-            Content::Text(text) => text.len(),
-            Content::Parts(parts) => parts.iter().map(part_bytes).sum(),
-        },
-        PromptMessage::Assistant { message, .. } => message.get().len(),
-        PromptMessage::Tool { content, media, .. } => content.len() + IMAGE * media.len(),
-    };
-    let frame = 16;
-    let total: usize = lines.iter().map(|line| bytes(line) + frame).sum();
-    total as u64 / 4
-}
-
-/// What providers count for an image of middling size, in bytes of text.
-const IMAGE: usize = 4 * 800;
-
-fn part_bytes(part: &Part) -> usize {
-    match part {
-        Part::Text { text } => text.len(),
-        Part::ImageUrl { .. } => IMAGE,
-    }
 }
 
 /// The configured system prompt with its place holders filled in.

@@ -2,10 +2,24 @@ use std::sync::Arc;
 
 use super::*;
 use crate::chat::{Answer, Message, OutcomeStatus, Stop, ToolCall, ToolOutcome, Usage};
-use crate::conversation::PastRound;
+use crate::chat::{ImageUrl, Part};
+use crate::conversation::weight::weight;
+use crate::conversation::{Count, Limits, PastRound, PastTurn, Summary};
 
 fn job(json: &str) -> Job {
     crate::wire::decode(json.as_bytes(), 1 << 20).unwrap().0
+}
+
+fn limits() -> Limits {
+    Limits {
+        max_iterations: 3,
+        on_iteration_limit: crate::config::OnIterationLimit::Reply,
+        total_tokens: None,
+        tool_calls: None,
+        cost: None,
+        deadline: None,
+        tool_choice: crate::chat::ToolChoice::Auto,
+    }
 }
 
 fn said(role: Role, text: &str) -> Arc<Message> {
@@ -58,24 +72,30 @@ fn lines(opening: &Opening) -> Vec<String> {
             call_id, content, ..
         } => format!("tool {call_id} {content}"),
     };
-    opening.lines.iter().map(text).collect()
+    let conversation = Conversation::resume(limits(), []).unwrap();
+    let lines = opening.with(&conversation).whole();
+    lines.iter().map(text).collect()
 }
 
 #[test]
 fn a_prompt_is_rules_then_earlier_turns_then_what_is_said_now() {
-    let history = [PastTurn {
-        messages: vec![said(Role::System, "be brief"), said(Role::User, "one")],
-        rounds: vec![
-            round("calling", vec![Some("5"), Some("6")]),
-            round("unanswered", vec![None]),
-            round("eleven", vec![]),
-        ],
-    }];
+    let history = History {
+        summary: None,
+        turns: vec![PastTurn {
+            number: 1,
+            messages: vec![said(Role::System, "be brief"), said(Role::User, "one")],
+            rounds: vec![
+                round("calling", vec![Some("5"), Some("6")]),
+                round("unanswered", vec![None]),
+                round("eleven", vec![]),
+            ],
+        }],
+    };
     let job = job(
         r#"{"user_id":"u","messages":[{"role":"user","content":"two"},{"role":"system","content":"be kind"}]}"#,
     );
     assert_eq!(
-        lines(&Opening::new("rules", &history, &job, 100, None)),
+        lines(&Opening::new("rules", &history, &job, 100)),
         [
             "rules rules",
             r#"System Text("be kind")"#,
@@ -90,20 +110,95 @@ fn a_prompt_is_rules_then_earlier_turns_then_what_is_said_now() {
 }
 
 #[test]
-fn the_oldest_turns_are_left_out_first_and_whole() {
-    let turn = |text: &str| PastTurn {
-        messages: vec![said(Role::User, text)],
-        rounds: vec![round("r", vec![Some("5")])],
+fn a_summary_stands_after_the_configured_rules() {
+    let history = History {
+        summary: Some(Summary {
+            up_to_turn: 7,
+            content: "they met".into(),
+        }),
+        turns: vec![],
     };
-    let history = [turn("first"), turn("second"), turn("third")];
-    let job = job(r#"{"user_id":"u","messages":[{"role":"user","content":"now"}]}"#);
-    let all = lines(&Opening::new("", &history, &job, 100, Some(10_000)));
-    assert_eq!(all.len(), 10);
-    let some = lines(&Opening::new("", &history, &job, 100, Some(60)));
-    assert_eq!(some.len(), 7, "{some:?}");
-    assert!(some[0].contains("second"));
-    let none = lines(&Opening::new("", &history, &job, 100, Some(1)));
-    assert_eq!(none.len(), 1);
+    let job = job(
+        r#"{"user_id":"u","messages":[{"role":"system","content":"be kind"},{"role":"user","content":"two"}]}"#,
+    );
+    assert_eq!(
+        lines(&Opening::new("rules", &history, &job, 100)),
+        [
+            "rules rules",
+            "rules Summary of the earlier conversation: they met",
+            r#"System Text("be kind")"#,
+            r#"User Text("two")"#,
+        ]
+    );
+}
+
+#[test]
+fn what_is_to_be_summarised_is_told_in_plain_text_and_the_newest_turns_stay() {
+    let turn = |number: u32, text: &str| PastTurn {
+        number,
+        messages: vec![said(Role::System, "be brief"), said(Role::User, text)],
+        rounds: vec![round("calling", vec![Some("5")]), round("five", vec![])],
+    };
+    let history = History {
+        summary: Some(Summary {
+            up_to_turn: 3,
+            content: "they met".into(),
+        }),
+        turns: vec![turn(4, "old"), turn(5, "older than now"), turn(6, "new")],
+    };
+    let of_a_turn = |turn: &PastTurn| weight(&turn.prompt(100), &|text| text.len() as u64);
+    let window = 3 * of_a_turn(&history.turns[2]);
+    let count: Count<'_> = &|text| text.len() as u64;
+    let older = history.older(window, 100, count).unwrap();
+    assert_eq!(older.up_to_turn, 5);
+    for part in [
+        "they met",
+        "User: old\n",
+        "Assistant: calling",
+        "Tool t({}): 5",
+        "Assistant: five",
+    ] {
+        assert!(older.text.contains(part), "{part}: {}", older.text);
+    }
+    assert!(!older.text.contains("be brief") && !older.text.contains("User: new"));
+    assert_eq!(older.prompt().len(), 2);
+    assert_eq!(history.older(100 * window, 100, count), None);
+    assert!(history.older(0, 100, count).unwrap().text.len() < 100);
+}
+
+#[test]
+fn the_newest_images_of_earlier_turns_are_kept_and_a_note_stands_for_the_rest() {
+    let shown = |count: usize| {
+        let image = || Part::ImageUrl {
+            image_url: ImageUrl {
+                url: "https://example.org/i.png".into(),
+            },
+        };
+        Arc::new(Message {
+            role: Role::User,
+            content: Content::Parts((0..count).map(|_| image()).collect()),
+        })
+    };
+    let turn = |number: u32, images: usize| PastTurn {
+        number,
+        messages: vec![shown(images)],
+        rounds: vec![],
+    };
+    let history = History {
+        summary: None,
+        turns: vec![turn(1, 1), turn(2, 12), turn(3, 12)],
+    };
+    let mut job = job(r#"{"user_id":"u","messages":[{"role":"user","content":"x"}]}"#);
+    let images = |job: &Job| -> Vec<_> {
+        let lines = lines(&Opening::new("", &history, job, 100));
+        lines
+            .iter()
+            .map(|line| line.matches("example.org").count())
+            .collect()
+    };
+    assert_eq!(images(&job), [0, 0, 12, 0]);
+    job.messages = vec![shown(9)];
+    assert_eq!(images(&job), [0, 0, 0, 9]);
 }
 
 #[test]

@@ -13,6 +13,11 @@ use crate::wire::{FinishReason, ReplyFormat};
 /// What can be stored of a job.
 #[derive(Clone, Debug)]
 pub enum Entry {
+    /// A model summarised older turns for the job, before its first answer.
+    Summarised {
+        /// What that used.
+        usage: Usage,
+    },
     /// The model answered.
     Answered(Answer),
     /// A run began the call at this position of the last answer and died before it had its outcome.
@@ -76,6 +81,8 @@ pub(super) enum CallState {
 pub struct Conversation {
     pub(super) limits: Limits,
     pub(super) format: Option<Arc<ReplyFormat>>,
+    /// What summaries used. Boxed, since few jobs have any.
+    beside: Option<Box<Usage>>,
     pub(super) rounds: Vec<Round>,
 }
 
@@ -102,6 +109,7 @@ impl Conversation {
         let start = Self {
             limits,
             format: None,
+            beside: None,
             rounds: Vec::new(),
         };
         entries.into_iter().try_fold(start, Self::after)
@@ -125,6 +133,7 @@ impl Conversation {
     /// The entry cannot follow what is there.
     pub fn after(mut self, entry: Entry) -> Result<Self, IllegalEntry> {
         match entry {
+            Entry::Summarised { usage } => **self.beside.get_or_insert_default() += usage,
             Entry::Answered(answer) => {
                 if self.rounds.last().is_some_and(|round| !round.is_answered()) {
                     return Err(IllegalEntry::Answer);
@@ -304,6 +313,7 @@ impl Conversation {
     pub fn totals(&self) -> Totals {
         let mut totals = Totals {
             iterations: self.iterations(),
+            usage: self.beside.as_deref().copied().unwrap_or_default(),
             ..Totals::default()
         };
         for round in &self.rounds {

@@ -3,6 +3,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::classify::{Class, Verdict};
+use super::overflow::Overflow;
 use crate::config::ProviderConfig;
 use crate::fault::{ErrorCode, Fault};
 
@@ -95,6 +96,22 @@ impl ModelError {
             | Self::ContextTooLong(_)
             | Self::ContentFiltered(_)
             | Self::Deadline { .. } => false,
+        }
+    }
+
+    /// How much too long the prompt was, as far as that was said; none if that was not the trouble.
+    #[must_use]
+    pub fn overflow(&self) -> Option<Overflow> {
+        match self {
+            Self::ContextTooLong(refused) => Some(Overflow::read(&refused.refusal.what)),
+            Self::Client(_)
+            | Self::Rejected(_)
+            | Self::Auth(_)
+            | Self::Quota(_)
+            | Self::ContentFiltered(_)
+            | Self::Unavailable { .. }
+            | Self::Protocol(_)
+            | Self::Deadline { .. } => None,
         }
     }
 

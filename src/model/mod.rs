@@ -5,7 +5,7 @@
 //! read, which may come in pieces (`stream`), and every failure classified (`classify`). Short troubles
 //! are waited out here (`retry`, `gate`, `throttle`); longer ones are the caller's.
 //! It stores nothing, runs no tools, and decides nothing about a job. It may import the leaves and
-//! the configuration; nothing else names `async_openai`, `reqwest` or `tower`.
+//! the configuration; nothing else names `async_openai`, `reqwest`, `tower` or `tiktoken_rs`.
 
 mod asking;
 mod classify;
@@ -18,6 +18,7 @@ mod legal;
 mod lenient;
 mod listing;
 mod manner;
+mod overflow;
 mod piece;
 mod provider_error;
 mod responses;
@@ -28,9 +29,12 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod throttle;
+mod tokens;
 mod transport;
 mod usage;
 
 pub use client::Model;
 pub use error::{ModelError, Refused};
+pub use overflow::Overflow;
 pub use stream::{Ear, Heard};
+pub use tokens::count_tokens;

@@ -16,6 +16,8 @@ pub(super) struct ProviderError {
     code: String,
     /// A second code: Azure's `innererror.code`.
     inner: String,
+    /// llama.cpp's numbers of a prompt that is too long.
+    numbers: Vec<String>,
     /// `OpenRouter`'s `metadata.reasons`: why its moderation stepped in.
     has_reasons: bool,
 }
@@ -65,6 +67,7 @@ impl ProviderError {
                 "detail" if self.message.is_empty() => self.message = plain(json),
                 "type" => self.kind = plain(json),
                 "code" => self.code = plain(json),
+                "n_prompt_tokens" | "n_ctx" => self.numbers.push(format!("{key} {}", plain(json))),
                 "innererror" => {
                     let inner = Fields::read(json).find("code").map(plain);
                     self.inner = inner.unwrap_or_default();
@@ -116,10 +119,16 @@ impl ProviderError {
             (Some(word), "") => word.as_str(),
             (_, message) => message,
         };
+        let numbers = if self.numbers.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", self.numbers.join(", "))
+        };
         let line = said
             .chars()
             .map(|char| if char.is_control() { ' ' } else { char });
         let mut line: String = line.take(MAX_MESSAGE + 1).collect();
+        line.push_str(&numbers);
         if let Some((end, _)) = line.char_indices().nth(MAX_MESSAGE) {
             line.truncate(end);
             line.push('…');

@@ -8,6 +8,7 @@ use super::deltas::Deltas;
 use super::pace::Paced;
 use super::run::{JobInHand, Runner};
 use crate::chat::{Answer, Prompt};
+use crate::conversation::Entry;
 use crate::fault::Fault;
 use crate::model::ModelError;
 use crate::wire::Happening;
@@ -134,4 +135,16 @@ pub(super) fn stood_in(requested: &str, answer: &Answer) -> Option<String> {
     Some(format!(
         "model {requested:?} did not answer; {asked:?} answered in its stead"
     ))
+}
+
+/// What an earlier run of the job has to say of an answer.
+pub(super) fn stood_in_of(job: &JobInHand, entry: &Entry) -> Option<String> {
+    match entry {
+        Entry::Answered(answer) => stood_in(&job.model, answer),
+        Entry::Interrupted { .. }
+        | Entry::Held { .. }
+        | Entry::Approved { .. }
+        | Entry::Summarised { .. }
+        | Entry::Returned { .. } => None,
+    }
 }

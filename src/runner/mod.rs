@@ -7,6 +7,8 @@
 mod approval;
 mod asking;
 mod calls;
+mod compact;
+mod context;
 mod deltas;
 mod ending;
 mod events;

@@ -3,8 +3,10 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use super::approval::starting;
-use super::asking::{Answered, Asked, stood_in};
+use super::asking::{Answered, Asked, stood_in, stood_in_of};
 use super::calls::{routes, selection};
+use super::compact::Beginning;
+use super::context::Context;
 use super::ending::Ended;
 use super::events::JobEvents;
 use super::leash::Leash;
@@ -12,13 +14,13 @@ use super::pace::Pacer;
 use super::pulse::{Pulse, STALE};
 use super::spending::day_is_spent;
 use super::standby::Standby;
-use crate::chat::{Prompt, ToolChoice};
+use crate::chat::Prompt;
 use crate::clock::Clock;
 use crate::config::{JobsConfig, ModelConfig};
 use crate::conversation::{
     Ask, Conversation, Entry, Limits, Opening, Outcome, Step, system_prompt,
 };
-use crate::fault::Failure;
+use crate::fault::{Failure, Fault};
 use crate::ids::UserId;
 use crate::model::Model;
 use crate::runner::insisting;
@@ -93,6 +95,8 @@ pub(super) struct Progress {
     pub(super) failures: u32,
     /// Gaps between heartbeats up to when the run was last known to own its job.
     pub(super) gaps: u64,
+    /// What is known of the model's context.
+    pub(super) context: Box<Context>,
 }
 
 /// What a step came to.
@@ -141,6 +145,7 @@ impl Runner {
             warnings: Vec::new(),
             failures: job.claimed.failures,
             gaps: job.gaps,
+            context: Box::default(),
         };
         progress.warn(stood_in);
         if let Some(failure) = unfit {
@@ -175,15 +180,13 @@ impl Runner {
             conversation_id,
             self.clock.now(),
         );
-        let opening = Opening::new(
-            &system,
-            &history,
-            &job.job,
-            self.model_result_bytes,
-            self.jobs.context_tokens,
-        );
-        drop(history);
-        self.steps(&job, &offer, &opening, progress).await
+        match Box::pin(self.begin((&job, &offer), &system, history, progress)).await? {
+            Beginning::With(begun) => {
+                let (opening, progress) = *begun;
+                self.steps(&job, &offer, &opening, progress).await
+            }
+            Beginning::Over(ran) => Ok(ran),
+        }
     }
 
     async fn steps(
@@ -213,8 +216,14 @@ impl Runner {
                     return Box::pin(self.finish(job, progress, None, outcome)).await;
                 }
                 Step::AskModel(ask) => {
-                    let prompt = prompt(job, offer, opening.with(&progress.conversation), ask);
-                    self.ask(job, offer, &prompt, progress, ask).await?
+                    let draft = opening.with(&progress.conversation);
+                    match self.fitted((job, offer), draft, &mut progress, ask).await {
+                        Ok(prompt) => self.ask(job, offer, &prompt, progress, ask).await?,
+                        Err(failure) => {
+                            let failed = self.fail(job, progress, Fault::Permanent, failure);
+                            return Box::pin(failed).await;
+                        }
+                    }
                 }
                 Step::CallTools(calls) => {
                     Box::pin(self.call_tools(job, offer, &calls, progress)).await?
@@ -272,6 +281,10 @@ impl Runner {
                 let postponed = self.postpone(job, progress, wait);
                 return Ok(Flow::Over(Box::pin(postponed).await?));
             }
+            // The next prompt is shorter.
+            Asked::Failed(error) if progress.context.takes(&error, round) => {
+                return Ok(Flow::GoOn(progress));
+            }
             Asked::Failed(error) => {
                 let failure = Failure::new(error.code(), error.to_string());
                 let failed = self.fail(job, progress, error.fault(), failure);
@@ -283,10 +296,7 @@ impl Runner {
             started_at,
             finished_at,
         } = answered;
-        // One that stood in has a price of its own.
-        let asked = answer.asked.as_deref().unwrap_or(&job.model);
-        let price = self.models.profile(asked).price;
-        answer.usage.cost_usd = price.map(|price| answer.usage.at(price));
+        self.put_price_on(job, &mut answer);
         progress.warn(stood_in(&job.model, &answer));
         job.events.say(|| Happening::ModelFinished {
             iteration: round,
@@ -358,37 +368,6 @@ pub(super) fn millis(from: DateTime<Utc>, to: DateTime<Utc>) -> u64 {
     u64::try_from((to - from).num_milliseconds()).unwrap_or_default()
 }
 
-/// What an earlier run of the job has to say of an answer.
-fn stood_in_of(job: &JobInHand, entry: &Entry) -> Option<String> {
-    match entry {
-        Entry::Answered(answer) => stood_in(&job.model, answer),
-        Entry::Interrupted { .. }
-        | Entry::Held { .. }
-        | Entry::Approved { .. }
-        | Entry::Returned { .. } => None,
-    }
-}
-
 fn missing(server: &str) -> String {
     format!("tool server {server:?} is not available; the job ran without its tools")
-}
-
-fn prompt(
-    job: &JobInHand,
-    offer: &Offer,
-    messages: Vec<crate::chat::PromptMessage>,
-    ask: Ask,
-) -> Prompt {
-    let tools = Arc::clone(offer.specs());
-    Prompt {
-        model: Arc::clone(&job.model),
-        messages,
-        tool_choice: if tools.is_empty() {
-            ToolChoice::Auto
-        } else {
-            ask.tool_choice
-        },
-        tools,
-        options: job.job.options.clone().unwrap_or_default(),
-    }
 }

@@ -1,11 +1,19 @@
 use super::patience::insisting;
 use super::run::{JobInHand, Runner};
+use crate::chat::Answer;
 use crate::conversation::{Conversation, Outcome};
 use crate::fault::{ErrorCode, Failure};
 use crate::store::StoreError;
 use crate::wire::FinishReason;
 
 impl Runner {
+    /// Notes what an answer cost. One that stood in has a price of its own.
+    pub(super) fn put_price_on(&self, job: &JobInHand, answer: &mut Answer) {
+        let asked = answer.asked.as_deref().unwrap_or(&job.model);
+        let price = self.models.profile(asked).price;
+        answer.usage.cost_usd = price.map(|price| answer.usage.at(price));
+    }
+
     /// Whether the job's user has spent what a user may spend today.
     pub(super) async fn has_spent_the_day(&self, job: &JobInHand) -> Result<bool, StoreError> {
         let Some(most) = self.jobs.user_daily_cost else {

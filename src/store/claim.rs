@@ -8,7 +8,7 @@ use super::finish::Next;
 use super::outbox::StoredResult;
 use super::record::Run;
 use super::{Store, StoreError, commit, log};
-use crate::conversation::{Entry, PastTurn};
+use crate::conversation::{Entry, History};
 use crate::crash::{self, Act};
 use crate::ids::{ConversationId, JobId, WorkerId};
 use crate::wire::{OnBusy, WaitReason};
@@ -144,8 +144,8 @@ pub struct ClaimedJob {
     pub request: Option<String>,
     /// What is stored of it already.
     pub entries: Vec<Entry>,
-    /// The conversation's earlier turns.
-    pub history: Vec<PastTurn>,
+    /// What came before it in its conversation.
+    pub history: History,
 }
 
 impl Store {
@@ -238,8 +238,13 @@ impl Store {
                 return Ok(claimed);
             }
             let mut connection = self.pool.acquire().await?;
-            job.entries = log::load_entries(&mut connection, run.job_id).await?;
-            job.history = log::load_history(&mut connection, run.conversation_id, run.turn).await?;
+            // A first run has left nothing behind.
+            if run.attempt > 1 {
+                job.entries = log::load_entries(&mut connection, run.job_id).await?;
+            }
+            let (conversation, turn) = (run.conversation_id, run.turn);
+            let most = self.history_bytes;
+            job.history = log::load_history(&mut connection, conversation, turn, most).await?;
         }
         Ok(claimed)
     }
@@ -313,7 +318,7 @@ impl Store {
             traceparent: job.traceparent.map(str::to_owned),
             request: None,
             entries: Vec::new(),
-            history: Vec::new(),
+            history: History::default(),
         }))
     }
 }

@@ -8,6 +8,7 @@ use super::close::{LastRun, close};
 use super::finish::Next;
 use super::outbox::StoredResult;
 use super::record::Run;
+use crate::conversation::History;
 use crate::ids::{ConversationId, JobId};
 use crate::wire::WaitReason;
 
@@ -329,7 +330,7 @@ impl Claim<'_> {
             request: Some(row.request),
             // Loaded when the locks are gone.
             entries: Vec::new(),
-            history: Vec::new(),
+            history: History::default(),
         })
     }
 }

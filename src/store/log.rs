@@ -6,9 +6,10 @@ use sqlx::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::StoreError;
+use super::record::number;
+use super::{StoreError, summaries};
 use crate::chat::{Answer, Media, Message, OutcomeStatus, Stop, ToolCall, ToolOutcome, Usage};
-use crate::conversation::{Entry, PastRound, PastTurn};
+use crate::conversation::{Entry, History, PastRound, PastTurn};
 use crate::cost::Cost;
 use crate::escape::{disarm, disarm_text};
 use crate::ids::{ConversationId, JobId};
@@ -16,6 +17,10 @@ use crate::wire::Job;
 
 /// The most earlier turns that are read for a prompt.
 const MAX_TURNS: i32 = 200;
+/// What of a turn's request counts towards the bound at most, in bytes: it may hold images.
+const MAX_TEXT: i32 = 64 * 1024;
+/// The most that is read of a history, images and all, in bytes as they are stored.
+const MAX_BYTES: i64 = 16 * 1024 * 1024;
 /// The most bytes of images and the like that are read for a prompt, newest first; what is older is
 /// known by its marks in the results' texts.
 const MAX_MEDIA_BYTES: i64 = 32 * 1024 * 1024;
@@ -37,8 +42,8 @@ pub(super) async fn load_entries(
     connection: &mut PgConnection,
     job: JobId,
 ) -> Result<Vec<Entry>, StoreError> {
+    let mut entries = summaries::load_made_for(connection, job).await?;
     let mut rounds = load_rounds(connection, &[job.0]).await?;
-    let mut entries = Vec::new();
     for round in rounds.remove(&job.0).unwrap_or_default() {
         entries.push(Entry::Answered(round.answer));
         for (position, call) in (1..).zip(round.calls) {
@@ -55,23 +60,52 @@ pub(super) async fn load_entries(
     Ok(entries)
 }
 
-/// The turns of a conversation before `turn`, oldest first.
+/// What came before `turn` in a conversation: the newest summary, and the newest turns after it
+/// until they hold `text_bytes` of text.
+///
+/// Sizes are those of the stored values, which may be compressed: so nothing is read only to be
+/// measured, and rather too much is read than too little.
 pub(super) async fn load_history(
     connection: &mut PgConnection,
     conversation: ConversationId,
     turn: i32,
-) -> Result<Vec<PastTurn>, StoreError> {
+    text_bytes: i64,
+) -> Result<History, StoreError> {
     if turn <= 1 {
-        return Ok(Vec::new());
+        return Ok(History::default());
     }
+    let summary = summaries::load_newest(connection, conversation, turn).await?;
+    let after = summary
+        .as_ref()
+        .map_or(0, |summary| number(summary.up_to_turn));
     let jobs = sqlx::query!(
         r#"
-        SELECT id, request::text AS "request!" FROM chat.jobs
-        WHERE conversation_id = $1 AND turn < $2 AND turn >= $2 - $3::integer ORDER BY turn
+        WITH turns AS (
+            SELECT j.id, j.turn, pg_column_size(j.request) AS request, rest.bytes AS rest, rest.media
+            FROM chat.jobs AS j, LATERAL (
+                SELECT coalesce((SELECT sum(pg_column_size(i.message)) FROM chat.iterations AS i WHERE i.job_id = j.id), 0)
+                       + coalesce(sum(pg_column_size(c.result)), 0) AS bytes,
+                       coalesce(sum(pg_column_size(c.media)), 0) AS media
+                FROM chat.tool_calls AS c WHERE c.job_id = j.id
+            ) AS rest
+            WHERE j.conversation_id = $1 AND j.turn < $2 AND j.turn > $3 AND j.turn >= $2 - $4::integer
+        ), sized AS (
+            SELECT id, turn,
+                   sum(least(request, $5::integer) + rest) OVER newest - least(request, $5::integer) - rest AS newer_text,
+                   sum(request + rest + media) OVER newest AS bytes
+            FROM turns WINDOW newest AS (ORDER BY turn DESC)
+        )
+        SELECT j.id, j.turn AS "turn!", j.request::text AS "request!"
+        FROM sized AS s JOIN chat.jobs AS j ON j.id = s.id
+        WHERE s.newer_text < $6::bigint AND s.bytes <= $7::bigint ORDER BY j.turn
         "#,
         conversation.0,
         turn,
-        MAX_TURNS
+        after,
+        MAX_TURNS,
+        MAX_TEXT,
+        text_bytes,
+        MAX_BYTES
     )
     .fetch_all(&mut *connection)
     .await?;
@@ -90,6 +124,7 @@ pub(super) async fn load_history(
         // A request of another version of the worker: what was said in it is what matters.
         match serde_json::from_str::<Said>(&job.request) {
             Ok(said) => turns.push(PastTurn {
+                number: u32::try_from(job.turn).unwrap_or_default(),
                 messages: said.messages,
                 rounds: past.collect(),
             }),
@@ -98,7 +133,7 @@ pub(super) async fn load_history(
             }
         }
     }
-    Ok(turns)
+    Ok(History { summary, turns })
 }
 
 /// What a stored request says, whatever else stands in it.

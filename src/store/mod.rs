@@ -30,6 +30,7 @@ mod rates;
 mod record;
 mod show;
 mod spent;
+mod summaries;
 mod sweep;
 mod workers;
 
@@ -64,6 +65,7 @@ pub use prune::{EndedPlace, Prunable, PrunedJobs};
 pub use rates::{RateGranted, RateWanted};
 pub use record::{AnswerTo, CalledOff, Ending, NewIteration, NewResult, RouteOf, Run, Written};
 pub use show::{ShownCall, ShownIteration, ShownJob};
+pub use summaries::NewSummary;
 pub use workers::Registration;
 
 /// How long a caller waits for a free connection before the database counts as out of reach.
@@ -76,7 +78,12 @@ pub struct Store {
     /// For sessions that must not go through a transaction pooler.
     direct: PgConnectOptions,
     doubt: Doubt,
+    /// The most text of a history that is read, in bytes.
+    history_bytes: i64,
 }
+
+/// The most text of a history that is read where the models' contexts are not known, in bytes.
+const HISTORY_BYTES: i64 = 8 * 1024 * 1024;
 
 impl Store {
     /// A pool of connections to the configured database; the first is made at once.
@@ -101,6 +108,7 @@ impl Store {
             pool,
             direct,
             doubt,
+            history_bytes: HISTORY_BYTES,
         })
     }
 
@@ -112,6 +120,18 @@ impl Store {
             pool,
             direct,
             doubt: Doubt::default(),
+            history_bytes: HISTORY_BYTES,
+        }
+    }
+
+    /// The same, which reads at most about so much text of a conversation's earlier turns: the newest.
+    #[must_use]
+    pub fn reading_history_up_to(self, bytes: u64) -> Self {
+        Self {
+            history_bytes: i64::try_from(bytes)
+                .unwrap_or(HISTORY_BYTES)
+                .min(HISTORY_BYTES),
+            ..self
         }
     }
 

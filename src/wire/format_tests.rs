@@ -3,12 +3,14 @@ use serde_json::json;
 use super::*;
 
 fn format_of(format: Value) -> Result<Option<ReplyFormat>, Failure> {
-    let options = serde_json::from_value(json!({ "response_format": format })).unwrap();
-    ReplyFormat::of(&options)
+    let options = Map::from_iter([("response_format".to_owned(), format)]);
+    ReplyFormat::of(&serde_json::from_value(options.into()).unwrap())
 }
 
 fn with_schema(schema: Value) -> Result<Option<ReplyFormat>, Failure> {
-    format_of(json!({"type": "json_schema", "json_schema": {"name": "reply", "schema": schema}}))
+    let mut named = json!({"name": "reply"});
+    named["schema"] = schema;
+    format_of(json!({"type": "json_schema", "json_schema": named}))
 }
 
 fn refusal(format: Value) -> String {

@@ -13,6 +13,7 @@ mod answers;
 mod approvals;
 mod busy;
 mod cancel;
+mod context;
 mod dialects;
 mod drain;
 mod duplicates;

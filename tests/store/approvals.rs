@@ -49,6 +49,7 @@ fn held(entries: &[Entry]) -> Vec<u32> {
         Entry::Answered(_)
         | Entry::Interrupted { .. }
         | Entry::Approved { .. }
+        | Entry::Summarised { .. }
         | Entry::Returned { .. } => None,
     };
     entries.iter().filter_map(place).collect()

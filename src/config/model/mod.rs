@@ -186,6 +186,19 @@ impl ModelConfig {
         all.map(|profile| &profile.provider)
     }
 
+    /// The widest context of the models that a worker may be asked for, in tokens; none if that of one
+    /// of them is not known. `context_tokens` is that of models of which nothing else is known.
+    #[must_use]
+    pub fn widest_context(&self, context_tokens: Option<u32>) -> Option<u32> {
+        let known = self
+            .profiles
+            .all()
+            .map(|(_, profile)| profile.context_window.or(context_tokens));
+        known
+            .chain([context_tokens])
+            .try_fold(0, |widest, tokens| Some(tokens?.max(widest)))
+    }
+
     /// The models that are known by name: the default one, the allowed ones, those of the file and
     /// their fallbacks.
     #[must_use]

@@ -1,0 +1,169 @@
+//! Older turns in fewer words, before a long conversation goes on.
+
+use std::sync::Arc;
+
+use super::context::{counted, prompt};
+use super::patience::insisting;
+use super::run::{JobInHand, Progress, Ran, Runner};
+use crate::chat::{Answer, ModelOptions, Prompt, ToolChoice};
+use crate::conversation::{Ask, Entry, History, Older, Opening, Summary, overhead};
+use crate::store::{NewSummary, StoreError, Written};
+use crate::tools::Offer;
+
+use super::pace::Paced;
+
+/// The most tokens of a summary, thinking included.
+const MOST_TOKENS: u32 = 4096;
+
+/// How a job begins.
+pub(super) enum Beginning {
+    /// So.
+    With(Box<(Opening, Progress)>),
+    /// It is somebody else's now.
+    Over(Ran),
+}
+
+impl Runner {
+    /// The opening of a job. If its prompt would pass four fifths of the context, the model is asked for
+    /// a summary of the older turns first, which is stored and stands for them from now on.
+    ///
+    /// # Errors
+    /// The database refuses for good.
+    pub(super) async fn begin(
+        &self,
+        (job, offer): (&JobInHand, &Offer),
+        system: &str,
+        mut history: History,
+        mut progress: Progress,
+    ) -> Result<Beginning, StoreError> {
+        let opening =
+            |history: &History| Opening::new(system, history, &job.job, self.model_result_bytes);
+        let first = opening(&history);
+        let Some(older) = self
+            .to_be_summarised((job, offer), &first, &history, &progress)
+            .await
+        else {
+            return Ok(begun(first, progress));
+        };
+        if !self.holds_its_ground(job, &mut progress.gaps).await? {
+            return Ok(Beginning::Over(Ran::Fenced));
+        }
+        if self.has_spent_the_day(job).await? {
+            return Ok(begun(first, progress));
+        }
+        let Some(new) = Box::pin(self.summarise(job, &older)).await else {
+            return Ok(begun(first, progress));
+        };
+        let run = &job.claimed.run;
+        let written = insisting!("summary", self.store, self.store.store_summary(run, &new))?;
+        if written == Written::Fenced {
+            return Ok(Beginning::Over(Ran::Fenced));
+        }
+        progress = progress.after(job, Entry::Summarised { usage: new.usage })?;
+        // It was paid for, and there is no use in it.
+        if new.summary.content.is_empty() {
+            return Ok(begun(first, progress));
+        }
+        tracing::info!(
+            up_to_turn = new.summary.up_to_turn,
+            "older turns are summarised"
+        );
+        history
+            .turns
+            .retain(|turn| turn.number > new.summary.up_to_turn);
+        history.summary = Some(new.summary);
+        Ok(begun(opening(&history), progress))
+    }
+
+    /// The turns to be summarised, if it is time. Never once the model has been asked: what it has read
+    /// stays as it is.
+    async fn to_be_summarised(
+        &self,
+        (job, offer): (&JobInHand, &Offer),
+        opening: &Opening,
+        history: &History,
+        progress: &Progress,
+    ) -> Option<Older> {
+        let window = self.window(job).filter(|_| self.jobs.compact)?.tokens;
+        if progress.conversation.iterations() > 0 || history.turns.is_empty() {
+            return None;
+        }
+        let ask = Ask {
+            iteration: 1,
+            tool_choice: ToolChoice::Auto,
+        };
+        let overhead = overhead(&prompt(job, offer, ask));
+        let draft = opening.with(&progress.conversation);
+        let four_fifths = window / 5 * 4;
+        if draft.most() + overhead <= four_fifths {
+            return None;
+        }
+        let (history, result_bytes) = (history.clone(), self.model_result_bytes);
+        counted(&job.model, draft, move |draft, count| {
+            let is_long = draft.weight(count) + overhead > four_fifths;
+            is_long
+                .then(|| history.older(window, result_bytes, count))
+                .flatten()
+        })
+        .await
+    }
+
+    /// Asks for a summary. None: there is none now, and the turns are left out instead.
+    async fn summarise(&self, job: &JobInHand, older: &Older) -> Option<NewSummary> {
+        let options = ModelOptions {
+            max_output_tokens: Some(MOST_TOKENS),
+            ..ModelOptions::default()
+        };
+        let prompt = Prompt {
+            model: Arc::clone(&job.model),
+            messages: older.prompt(),
+            tools: [].into(),
+            tool_choice: ToolChoice::Auto,
+            options: options.into(),
+        };
+        let deadline = self.deadline(job);
+        let paced = tokio::select! {
+            biased;
+            () = job.leash.wait() => return None,
+            () = tokio::time::sleep_until(deadline.instant().into()) => return None,
+            paced = self.pacer.pass(self.models.entry(&job.model), &prompt) => paced,
+        };
+        let Paced::Free(mut pass) = paced else {
+            return None;
+        };
+        let started_at = self.clock.now();
+        pass.begin();
+        let answer = tokio::select! {
+            biased;
+            () = job.leash.wait() => return None,
+            answer = self.model.complete(&prompt, deadline) => answer,
+        };
+        let mut answer: Answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::warn!(
+                    error.code = error.code().as_str(),
+                    "no summary of the older turns; they are left out instead"
+                );
+                return None;
+            }
+        };
+        pass.settle(&answer.usage);
+        self.put_price_on(job, &mut answer);
+        let content = answer.content.unwrap_or_default().trim().to_owned();
+        Some(NewSummary {
+            summary: Summary {
+                up_to_turn: older.up_to_turn,
+                content,
+            },
+            model: answer.model,
+            usage: answer.usage,
+            counts_for_user: self.jobs.user_daily_cost.is_some(),
+            started_at,
+        })
+    }
+}
+
+fn begun(opening: Opening, progress: Progress) -> Beginning {
+    Beginning::With(Box::new((opening, progress)))
+}
