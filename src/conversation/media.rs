@@ -21,14 +21,14 @@ pub(super) fn keep_newest(lines: &mut [PromptMessage]) {
             continue;
         };
         let bytes: usize = media.iter().map(|media| media.data.len()).sum();
-        match (left.checked_sub(media.len()), bytes_left.checked_sub(bytes)) {
-            (Some(fewer), Some(less)) => (left, bytes_left) = (fewer, less),
-            // All of one result or nothing, and nothing older: no prompt is a patchwork.
-            (None, _) | (_, None) => {
-                *media = Arc::default();
-                (left, bytes_left) = (0, 0);
-            }
+        let fits = left
+            .checked_sub(media.len())
+            .zip(bytes_left.checked_sub(bytes));
+        // All of one result or nothing, and nothing older: no prompt is a patchwork.
+        if fits.is_none() {
+            *media = Arc::default();
         }
+        (left, bytes_left) = fits.unwrap_or((0, 0));
     }
 }
 

@@ -107,11 +107,9 @@ fn clean_word(word: &str, value: &Value) -> Option<Value> {
             Value::Object(schema) => Some(Value::Object(cleaned(schema))),
             Value::Null | Value::Number(_) | Value::String(_) | Value::Array(_) => None,
         },
-        Role::Items => Some(match value {
-            Value::Array(places) if !places.is_empty() => {
-                json!({"anyOf": places.iter().map(subschema).collect::<Vec<_>>()})
-            }
-            other => subschema(other),
+        Role::Items => Some(match list() {
+            Some(places) => json!({"anyOf": places.iter().map(subschema).collect::<Vec<_>>()}),
+            None => subschema(value),
         }),
         Role::List => Some(list()?.iter().map(subschema).collect()),
         Role::Named => {

@@ -69,8 +69,10 @@ impl Call {
         match trouble {
             Trouble::Call(CallError::NotSent) => true,
             Trouble::Call(CallError::Gone) => self.retry == RetryClass::Safe,
-            Trouble::Busy | Trouble::Start(_) | Trouble::Closed => false,
-            Trouble::Call(
+            Trouble::Busy
+            | Trouble::Start(_)
+            | Trouble::Closed
+            | Trouble::Call(
                 CallError::Refused(_)
                 | CallError::TimedOut(_)
                 | CallError::Silent(_)

@@ -37,7 +37,7 @@ pub enum ServerState {
 
 /// How long a list of tools holds at least and at most, whatever its server says.
 const LEAST_FRESH: Duration = Duration::from_secs(5);
-const MOST_FRESH: Duration = Duration::from_secs(86_400);
+const MOST_FRESH: Duration = Duration::from_hours(24);
 /// How long after a failed look at it the next one follows.
 const REFRESH_PAUSE: Duration = Duration::from_mins(1);
 

@@ -83,7 +83,7 @@ impl ClientHandler for Client {
         said: ProgressNotificationParam,
         _context: NotificationContext<RoleClient>,
     ) {
-        self.board.note(said);
+        self.board.note(&said);
     }
 
     async fn create_elicitation(

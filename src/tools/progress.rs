@@ -46,7 +46,7 @@ pub(super) struct Following {
 
 impl Board {
     /// Takes a notification in.
-    pub(super) fn note(&self, said: ProgressNotificationParam) {
+    pub(super) fn note(&self, said: &ProgressNotificationParam) {
         let progress = ToolProgress {
             progress: said.progress,
             total: said.total,
@@ -54,20 +54,17 @@ impl Board {
         };
         let mut desk = self.lock();
         let token = key(&said.progress_token);
-        match desk.followed.get(&token) {
+        if let Some(followed) = desk.followed.get(&token) {
             // One that was overtaken is a sign of life as well.
-            Some(followed) => followed.send_modify(|latest| {
-                if latest
-                    .as_ref()
-                    .is_none_or(|latest| latest.progress <= progress.progress)
-                {
+            followed.send_modify(|latest| {
+                let goes_on = |latest: &ToolProgress| latest.progress <= progress.progress;
+                if latest.as_ref().is_none_or(goes_on) {
                     *latest = Some(progress);
                 }
-            }),
-            None => {
-                desk.early.truncate(MAX_EARLY - 1);
-                desk.early.push_front((token, progress));
-            }
+            });
+        } else {
+            desk.early.truncate(MAX_EARLY - 1);
+            desk.early.push_front((token, progress));
         }
     }
 
@@ -127,6 +124,8 @@ fn short(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::cmp::Ordering;
+
     use super::*;
 
     fn said(token: NumberOrString, progress: f64) -> ProgressNotificationParam {
@@ -138,17 +137,18 @@ mod tests {
     async fn progress_that_comes_early_or_out_of_order_is_not_lost_and_does_not_go_back() {
         let board = Arc::new(Board::default());
         for other in 100..1000 {
-            board.note(said(NumberOrString::Number(other), 1.0));
+            board.note(&said(NumberOrString::Number(other), 1.0));
         }
-        board.note(said(NumberOrString::Number(7), 1.0));
+        board.note(&said(NumberOrString::Number(7), 1.0));
         let mut following = board.follow(&ProgressToken(NumberOrString::Number(7)));
         following.sign().await;
-        assert_eq!(following.latest().unwrap().progress, 1.0);
-        board.note(said(NumberOrString::String("7".into()), 3.0));
-        board.note(said(NumberOrString::Number(7), 2.0));
+        let latest = following.latest().unwrap();
+        assert_eq!(latest.progress.partial_cmp(&1.0), Some(Ordering::Equal));
+        board.note(&said(NumberOrString::String("7".into()), 3.0));
+        board.note(&said(NumberOrString::Number(7), 2.0));
         following.sign().await;
         let latest = following.latest().unwrap();
-        assert_eq!(latest.progress, 3.0);
+        assert_eq!(latest.progress.partial_cmp(&3.0), Some(Ordering::Equal));
         assert_eq!(latest.message.unwrap().len(), MAX_MESSAGE_CHARS);
         drop(following);
         let desk = board.lock();

@@ -114,4 +114,4 @@ impl Patience {
 }
 
 /// Timers do not reach as far as durations do.
-const FAR: Duration = Duration::from_secs(365 * 86_400);
+const FAR: Duration = Duration::from_hours(365 * 24);

@@ -255,7 +255,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_line_without_an_end_ends_it_all() {
-        let (heard, overrun) = heard(&[b'x'; 100_000], 500).await;
+        let (heard, overrun) = heard("x".repeat(100_000).as_bytes(), 500).await;
         assert!(heard.is_empty() && overrun);
     }
 
