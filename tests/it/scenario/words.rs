@@ -41,9 +41,10 @@ pub(crate) fn call(calls: &[(&str, Value)]) -> Value {
 pub(crate) fn puppet(request: &Value) -> Reply {
     static NUMBER: AtomicU64 = AtomicU64::new(1);
     let messages = request["messages"].as_array().expect("messages");
+    // What tools show comes as the user's, too.
     let at = messages
         .iter()
-        .rposition(|message| message["role"] == "user")
+        .rposition(|message| message["role"] == "user" && message["content"].is_string())
         .expect("a message of the user");
     let results = said(&messages[at..], "tool");
     if !results.is_empty() {
