@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use crate::scenario::{
     Broker, Inbox, Received, Scenario, Setup, ask, broker_url, eventually, puppet, soon, with,
@@ -487,7 +487,8 @@ async fn who_waits_at_a_prompt_sees_what_the_job_does_and_then_the_reply() {
 struct Way {
     url: String,
     stop: Arc<Notify>,
-    forwarding: JoinHandle<()>,
+    /// Ends with this.
+    _forwarding: JoinSet<()>,
 }
 
 impl Way {
@@ -503,7 +504,8 @@ impl Way {
         url.set_port(Some(port)).unwrap();
         let stop = Arc::<Notify>::default();
         let stopped = Arc::clone(&stop);
-        let forwarding = tokio::spawn(async move {
+        let mut forwarding = JoinSet::new();
+        forwarding.spawn(async move {
             let (mut near, _) = listener.accept().await.unwrap();
             let mut far = TcpStream::connect(to).await.unwrap();
             tokio::select! {
@@ -514,18 +516,12 @@ impl Way {
         Self {
             url: url.to_string(),
             stop,
-            forwarding,
+            _forwarding: forwarding,
         }
     }
 
     fn stop(&self) {
         self.stop.notify_one();
-    }
-}
-
-impl Drop for Way {
-    fn drop(&mut self) {
-        self.forwarding.abort();
     }
 }
 
