@@ -44,15 +44,13 @@ async fn main() -> anyhow::Result<()> {
 /// One server as a user would configure it.
 fn config(url: &str, context: &Value) -> anyhow::Result<ToolsConfig> {
     let mut server = json!({"url": url, "elicitation": "defaults", "timeout_secs": 20});
-    if let Some(id) = context.get("client_id") {
-        let mut oauth = json!({"client_id": id});
-        if context.get("private_key_pem").is_some() {
-            oauth["private_key"] = json!("${private_key_pem}");
-            oauth["signing_algorithm"] = context["signing_algorithm"].clone();
-        } else {
-            oauth["client_secret"] = json!("${client_secret}");
-        }
-        server["oauth"] = oauth;
+    if let (Some(server), Some(id)) = (server.as_object_mut(), context.get("client_id")) {
+        let oauth = match context.get("private_key_pem") {
+            Some(_) => json!({"client_id": id, "private_key": "${private_key_pem}",
+                "signing_algorithm": context.get("signing_algorithm")}),
+            None => json!({"client_id": id, "client_secret": "${client_secret}"}),
+        };
+        server.insert("oauth".to_owned(), oauth);
     }
     let mut file = tempfile::NamedTempFile::new()?;
     file.write_all(
@@ -100,7 +98,7 @@ fn calls(offer: &Offer, context: &Value) -> anyhow::Result<Vec<(String, Value)>>
     let offered: Vec<_> = offer
         .specs()
         .iter()
-        .filter_map(|spec| Some((spec.name.to_string(), offer.find(&spec.name)?)))
+        .filter_map(|spec| Some((spec.name.clone(), offer.find(&spec.name)?)))
         .collect();
     if let Some(wanted) = context.get("toolCalls").and_then(Value::as_array) {
         return wanted
