@@ -44,7 +44,10 @@ fn the_messages_shown_are_messages() {
         }
     }
     kinds.sort_unstable();
-    assert_eq!(kinds, ["control", "control", "job", "result", "servers"]);
+    assert_eq!(
+        kinds,
+        ["control", "control", "job", "result", "servers", "servers"]
+    );
 }
 
 #[test]
