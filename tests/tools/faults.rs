@@ -101,10 +101,7 @@ impl Fault {
         let offer = tools.offer().await;
         let process = tools.health().starts;
         let reads = self.name != "stops_reading";
-        let before = match reads {
-            true => Some(pid(&tools).await),
-            false => None,
-        };
+        let before = if reads { Some(pid(&tools).await) } else { None };
         // More than a pipe holds.
         let arguments = format!(r#"{{"text": "{}"}}"#, "x".repeat(300_000));
         let arguments = if reads { "{}" } else { &arguments };
@@ -227,7 +224,7 @@ async fn reason(fault: &str) -> String {
 async fn offered(fault: &str) -> Vec<String> {
     let tools = faulty(fault);
     let offer = tools.offer().await;
-    let names = offer.specs().iter().map(|spec| spec.name.to_string());
+    let names = offer.specs().iter().map(|spec| spec.name.clone());
     let names = names.collect();
     assert_eq!(
         tools.call("faulty__bad", "{}").await.status,
