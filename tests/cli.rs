@@ -326,7 +326,7 @@ async fn tools_are_listed_though_another_server_fails() {
     assert_eq!(ran.code, 1, "{}", ran.err);
     assert!(
         ran.words()
-            .starts_with("calc__add calc tell when cut Adds. error:"),
+            .starts_with("calc__add calc tell when cut Adds. note: the same processes serve all users here: calc (call)"),
         "{}",
         ran.words()
     );

@@ -620,6 +620,7 @@ async fn a_result_goes_to_the_last_who_asked_while_the_job_ran() {
 }
 
 /// What is written of a job, one after the other.
+#[expect(clippy::large_enum_variant, reason = "a handful of them in a test")]
 enum Deed {
     Answer(Answer),
     Results(Vec<(u32, &'static str)>),

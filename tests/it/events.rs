@@ -313,13 +313,13 @@ async fn a_tool_that_says_how_far_it_is_is_heard_between_its_start_and_its_end()
             assert!(!within.is_empty(), "{names:?}");
             for event in within {
                 assert_eq!(event["event"], "tool.progress");
-                let named = json!([
+                let told = json!([
                     event["iteration"],
                     event["position"],
                     event["tool"],
                     event["server"]
                 ]);
-                assert_eq!(named, json!([1, 1, "calc__sleep", "calc"]));
+                assert_eq!(told, json!([1, 1, "calc__sleep", "calc"]));
                 assert_eq!(event["total"], 5.0);
                 let step = event["progress"].as_f64().unwrap();
                 assert_eq!(event["message"], format!("step {step}"));

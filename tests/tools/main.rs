@@ -3,6 +3,8 @@
 #![expect(
     clippy::expect_used,
     clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
     reason = "a test fails by panicking, and so may what tests share"
 )]
 

@@ -47,7 +47,7 @@ async fn run(suite: &str, scenario: &str, more: &[&str]) -> Output {
         .env("NO_COLOR", "1")
         .kill_on_drop(true)
         .output();
-    let ran = tokio::time::timeout(Duration::from_secs(60), run).await;
+    let ran = tokio::time::timeout(Duration::from_mins(1), run).await;
     ran.expect("the suite did not end")
         .expect("the suite did not start")
 }
