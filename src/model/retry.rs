@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::classify::Verdict;
 use crate::fault::Fault;
 
-/// The wait before the second attempt is a random part of this; it doubles with each attempt.
+/// The wait before the second attempt is between a half of this and all of it; it trebles with each attempt, so
+/// that each wait is longer than the one before, however chance has it.
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 /// The backoff grows no further.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
@@ -32,8 +33,8 @@ pub(super) fn after(verdict: &Verdict, attempts: u32, left: Duration, random: f6
     if attempts >= verdict.most_attempts {
         return Next::GiveUp;
     }
-    let doubled = FIRST_BACKOFF.saturating_mul(1 << attempts.saturating_sub(1).min(16));
-    let backoff = doubled.min(LONGEST_BACKOFF).mul_f64(random);
+    let trebled = FIRST_BACKOFF.saturating_mul(3_u32.saturating_pow(attempts.saturating_sub(1)));
+    let backoff = trebled.min(LONGEST_BACKOFF).mul_f64(0.5 + 0.5 * random);
     let wait = match after {
         Some(after) if after > LONGEST_WAIT_IN_PLACE => return Next::GiveUp,
         // Kept in full, and spread a little; a server that says when means it.
@@ -62,14 +63,14 @@ mod tests {
     }
 
     #[test]
-    fn the_backoff_doubles_with_each_attempt_and_is_jittered_in_full() {
+    fn the_backoff_trebles_with_each_attempt_and_half_of_it_is_chance() {
         assert_eq!(
             after(&busy(None), 1, LONG, 0.0),
-            Next::Again(Duration::ZERO)
+            Next::Again(Duration::from_millis(125))
         );
         let most = |attempts| after(&busy(None), attempts, LONG, 1.0);
         assert_eq!(most(1), Next::Again(Duration::from_millis(250)));
-        assert_eq!(most(2), Next::Again(Duration::from_millis(500)));
+        assert_eq!(most(2), Next::Again(Duration::from_millis(750)));
         assert_eq!(most(3), Next::GiveUp);
     }
 
