@@ -18,6 +18,31 @@ impl Store {
         wait: Duration,
         failure: &Failure,
     ) -> Result<Written, StoreError> {
+        let code = Some(failure.code.as_str());
+        self.set_aside(run, wait, code, &failure.message).await
+    }
+
+    /// Parks a run's job that can go on only later, through no failure of anybody's.
+    ///
+    /// # Errors
+    /// As for [`Self::park`].
+    pub async fn postpone(
+        &self,
+        run: &Run,
+        wait: Duration,
+        why: &str,
+    ) -> Result<Written, StoreError> {
+        self.set_aside(run, wait, None, why).await
+    }
+
+    /// Parks a job; what has an error code is a failure and counts.
+    async fn set_aside(
+        &self,
+        run: &Run,
+        wait: Duration,
+        code: Option<&str>,
+        why: &str,
+    ) -> Result<Written, StoreError> {
         crash::before(Act::Park);
         let owned = sqlx::query_scalar!(
             r#"
@@ -26,7 +51,7 @@ impl Store {
                 FOR NO KEY UPDATE
             ), job AS (
                 UPDATE chat.jobs AS j SET status = 'waiting', wait_reason = 'retry', wake_ups = 0,
-                    due_at = now() + make_interval(secs => $4), failures = j.failures + 1, deaths = 0
+                    due_at = now() + make_interval(secs => $4), failures = j.failures + ($5::text IS NOT NULL)::integer, deaths = 0
                 FROM owned WHERE j.id = owned.id
             ), attempt AS (
                 UPDATE chat.attempts AS a SET ended_at = now(), outcome = 'parked', error_code = $5, error_message = $6
@@ -38,46 +63,7 @@ impl Store {
             run.attempt,
             run.worker.0,
             wait.as_secs_f64(),
-            failure.code.as_str(),
-            failure.message
-        )
-        .fetch_one(&self.pool)
-        .await?;
-        crash::after(Act::Park);
-        Ok(written(owned))
-    }
-
-    /// Parks a run's job that can go on only later, through no failure of anybody's.
-    ///
-    /// # Errors
-    /// The database fails. The write may be repeated; a repeat of one that was stored finds the
-    /// job not running, which reads like a fence.
-    pub async fn postpone(
-        &self,
-        run: &Run,
-        wait: Duration,
-        why: &str,
-    ) -> Result<Written, StoreError> {
-        crash::before(Act::Park);
-        let owned = sqlx::query_scalar!(
-            r#"
-            WITH owned AS (
-                SELECT id FROM chat.jobs WHERE id = $1 AND attempt = $2 AND worker_id = $3 AND status = 'running'
-                FOR NO KEY UPDATE
-            ), job AS (
-                UPDATE chat.jobs AS j SET status = 'waiting', wait_reason = 'retry', wake_ups = 0,
-                    due_at = now() + make_interval(secs => $4), deaths = 0
-                FROM owned WHERE j.id = owned.id
-            ), attempt AS (
-                UPDATE chat.attempts AS a SET ended_at = now(), outcome = 'parked', error_message = $5
-                FROM owned WHERE a.job_id = owned.id AND a.attempt = $2
-            )
-            SELECT EXISTS (SELECT FROM owned) AS "owned!"
-            "#,
-            run.job_id.0,
-            run.attempt,
-            run.worker.0,
-            wait.as_secs_f64(),
+            code,
             why
         )
         .fetch_one(&self.pool)

@@ -46,7 +46,9 @@ impl Emulator {
         let port = free_port();
         let mut command = Command::new(program);
         command.args(["serve", "--log-level", "warning", "--port"]);
-        command.arg(port.to_string()).stderr(Stdio::null());
+        // Whether who reads a stream stopped reading it can be seen only while there is more to come.
+        command.args([&port.to_string(), "--stream-chunk-delay-ms", "200"]);
+        command.stderr(Stdio::null());
         Self::start(command, port, "/_llmock/requests").await
     }
 
