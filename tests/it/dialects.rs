@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::scenario::{API_KEY, Scenario, Setup, ask, said, with};
+use crate::scenario::{API_KEY, Scenario, Setup, ask, said, systems, with};
 use crate::stub_model::{Reply, Script, StubModel};
 
 const MODELS: &str = r#"
@@ -12,6 +12,8 @@ fallbacks = ["second", "third"]
 price = { input = 1, output = 1 }
 [models.third]
 price = { input = 1000000, output = 1000000 }
+[models.narrow]
+context_window = 2000
 "#;
 
 fn models(setup: Setup) -> Setup {
@@ -34,6 +36,9 @@ fn script(request: &Value) -> Reply {
         return Reply::error(503, "server_error", "overloaded", "Down");
     }
     let messages = request["messages"].as_array().unwrap();
+    if systems(messages)[0].starts_with("You summarise") {
+        return Reply::text("They spoke of rivers.");
+    }
     let at = messages
         .iter()
         .rposition(|message| message["role"] == "user");
@@ -93,6 +98,11 @@ fn conversations() -> Vec<Vec<Value>> {
         vec![ask("failing tool")],
         vec![ask("broken arguments"), ask("again")],
         vec![with(ask("one tool"), "model", "primary")],
+        // One of these fits into four fifths of the window, and two do not.
+        ["", "and ", "then "]
+            .map(|start| ask(&format!("{start}{}", "the river ".repeat(240))))
+            .map(|job| with(job, "model", "narrow"))
+            .to_vec(),
     ];
     for (number, jobs) in all.iter_mut().enumerate() {
         let conversation = format!("018f0000-0000-7000-8000-{number:012}");
@@ -111,6 +121,7 @@ async fn rows(s: &Scenario) -> Vec<Value> {
         "SELECT id, conversation_id, turn, status, finish_reason, reply, refusal, error_code, iterations, tool_calls, warnings, model FROM chat.jobs ORDER BY id",
         "SELECT job_id, number, content, refusal, finish_reason, tool_calls, model, requested_model, asked_model FROM chat.iterations ORDER BY job_id, number",
         "SELECT job_id, iteration, position, call_id, offered_as, server, tool, arguments, status, result FROM chat.tool_calls ORDER BY job_id, iteration, position",
+        "SELECT conversation_id, job_id, content, up_to_turn FROM chat.summaries",
         "SELECT conversation_id, turn, position, role, content, tool_name, tool_call_id, tool_calls FROM chat.transcript ORDER BY conversation_id, turn, position",
     ] {
         all.extend(s.rows(query).await);
@@ -125,6 +136,7 @@ async fn converse(api: &str) -> (Vec<Value>, Vec<Value>) {
         .set("CHAT_API", api)
         .set("CHAT_MODEL", "gpt-5.5")
         .set("CHAT_MAX_ITERATIONS", "4")
+        .set("CHAT_COMPACT", "true")
         .run(async |s| {
             let mut results = Vec::new();
             for jobs in conversations() {
@@ -184,6 +196,10 @@ async fn the_same_conversations_over_both_apis_end_with_the_same_rows() {
     };
     assert_eq!((finish("refused"), finish("length")), (1, 1));
     assert_eq!(chat.0.len(), finish("answered") + 2);
+    let summary = |row: &&Value| row["up_to_turn"].is_u64();
+    let summaries: Vec<_> = chat.1.iter().filter(summary).collect();
+    assert_eq!(summaries.len(), 2, "{summaries:?}");
+    assert_eq!(summaries[1]["content"], "They spoke of rivers.");
     assert!(
         chat.0
             .iter()
