@@ -14,7 +14,7 @@ use chat_worker::chat::{
 };
 use chat_worker::clock::Deadline;
 use chat_worker::config::{ModelConfig, ModelProfile, ProviderConfig};
-use chat_worker::model::{Ear, Heard, Model, ModelError};
+use chat_worker::model::{Along, Ear, Heard, Model, ModelError};
 use serde_json::{Value, json};
 
 #[expect(dead_code, reason = "other tests use the rest of it")]
@@ -78,9 +78,12 @@ impl Notes {
 /// Asks aloud; what was heard, and what came.
 async fn ask(model: &Model) -> (Notes, Result<Answer, ModelError>) {
     let notes = Notes::default();
-    let answer = model
-        .complete_aloud(&prompt(), soon(), Some(&notes.ear()))
-        .await;
+    let ear = notes.ear();
+    let along = Along {
+        ear: Some(&ear),
+        ..Along::default()
+    };
+    let answer = model.complete_along(&prompt(), soon(), along).await;
     (notes, answer)
 }
 

@@ -164,6 +164,7 @@ fn hint(error: &ModelError) -> String {
         | ModelError::ContentFiltered(_)
         | ModelError::Unavailable { .. }
         | ModelError::Protocol(_)
+        | ModelError::NotPermitted
         | ModelError::Deadline { .. } => format!("{error}; {server}"),
     }
 }

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 use tracing::Instrument;
 
+use super::along::Along;
 use super::asking::{Asking, School};
 use super::classify::Verdict;
 use super::error::{ModelError, Refusal};
@@ -84,19 +85,21 @@ impl Model {
         prompt: &Prompt,
         deadline: Deadline,
     ) -> Result<Answer, ModelError> {
-        self.complete_aloud(prompt, deadline, None).await
+        self.complete_along(prompt, deadline, Along::default())
+            .await
     }
 
-    /// The same, and `ear` hears how it goes meanwhile. The answer comes piece by piece if the ear wants
-    /// that, or the configuration.
+    /// The same, and somebody hears how it goes meanwhile, and says when each attempt may be made. The
+    /// answer comes piece by piece if the ear wants that, or the configuration.
     ///
     /// # Errors
     /// As for [`Self::complete`]. A stream that ends before its answer does is a failed attempt.
-    pub async fn complete_aloud(
+    /// [`ModelError::NotPermitted`] when an attempt is not permitted.
+    pub async fn complete_along(
         &self,
         prompt: &Prompt,
         deadline: Deadline,
-        ear: Option<&Ear>,
+        along: Along<'_>,
     ) -> Result<Answer, ModelError> {
         let span = tracing::info_span!(
             "model.complete",
@@ -109,7 +112,7 @@ impl Model {
             error.code = tracing::field::Empty,
         );
         // Boxed, so that the caller's own future stays small.
-        Box::pin(self.0.complete(prompt, deadline, ear))
+        Box::pin(self.0.complete(prompt, deadline, along))
             .instrument(span)
             .await
     }
@@ -140,7 +143,7 @@ impl Inner {
         &self,
         prompt: &Prompt,
         deadline: Deadline,
-        ear: Option<&Ear>,
+        Along { ear, permit }: Along<'_>,
     ) -> Result<Answer, ModelError> {
         let profile = self.config.profile(&prompt.model);
         let mut asking = Asking {
@@ -155,9 +158,17 @@ impl Inner {
         loop {
             self.pass_gate(&asking, attempts, deadline).await?;
             let entered = timeout(deadline.left(), self.throttle.enter(&prompt.model)).await;
+            let permitted = match permit {
+                Some(permit) if entered.is_ok() => timeout(deadline.left(), permit.attempt()).await,
+                Some(_) | None => Ok(true),
+            };
             let limit = self.config.timeout.min(deadline.left());
-            let Some(under_way) = entered.ok().filter(|_| !limit.is_zero()) else {
-                return Err(ModelError::Deadline { attempts });
+            let under_way = match (entered, permitted) {
+                (Ok(under_way), Ok(true)) if !limit.is_zero() => under_way,
+                (Ok(_), Ok(false)) => return Err(ModelError::NotPermitted),
+                (Ok(_) | Err(_), Ok(true) | Err(_)) | (Err(_), Ok(false)) => {
+                    return Err(ModelError::Deadline { attempts });
+                }
             };
             attempts += 1;
             let begun = Instant::now();

@@ -39,6 +39,9 @@ pub enum ModelError {
     /// The server's replies cannot be read.
     #[error("the model server does not speak the protocol: {0}")]
     Protocol(Refused),
+    /// Whoever permits attempts did not permit one.
+    #[error("the model may not be asked now")]
+    NotPermitted,
     /// The deadline passed.
     #[error("the deadline passed while the model was asked ({attempts} attempt(s))")]
     Deadline {
@@ -73,7 +76,7 @@ impl ModelError {
     #[must_use]
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::Client(_) => ErrorCode::Internal,
+            Self::Client(_) | Self::NotPermitted => ErrorCode::Internal,
             Self::Rejected(_) => ErrorCode::ModelRejected,
             Self::Auth(_) => ErrorCode::ModelAuth,
             Self::Quota(_) => ErrorCode::ModelQuota,
@@ -95,6 +98,7 @@ impl ModelError {
             Self::Client(_)
             | Self::ContextTooLong(_)
             | Self::ContentFiltered(_)
+            | Self::NotPermitted
             | Self::Deadline { .. } => false,
         }
     }
@@ -111,6 +115,7 @@ impl ModelError {
             | Self::ContentFiltered(_)
             | Self::Unavailable { .. }
             | Self::Protocol(_)
+            | Self::NotPermitted
             | Self::Deadline { .. } => None,
         }
     }
@@ -120,7 +125,7 @@ impl ModelError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Unavailable { after, .. } => Fault::Retry { after: *after },
-            Self::Protocol(_) => Fault::Retry { after: None },
+            Self::Protocol(_) | Self::NotPermitted => Fault::Retry { after: None },
             Self::Client(_)
             | Self::Rejected(_)
             | Self::Auth(_)

@@ -7,6 +7,7 @@
 //! It stores nothing, runs no tools, and decides nothing about a job. It may import the leaves and
 //! the configuration; nothing else names `async_openai`, `reqwest`, `tower` or `tiktoken_rs`.
 
+mod along;
 mod asking;
 mod classify;
 mod client;
@@ -33,6 +34,7 @@ mod tokens;
 mod transport;
 mod usage;
 
+pub use along::{Along, Permit};
 pub use client::Model;
 pub use error::{ModelError, Refused};
 pub use overflow::Overflow;

@@ -56,11 +56,12 @@ impl Runner {
         let iteration = progress.conversation.iterations();
         let places: Vec<_> = calls.iter().map(|call| call.position).collect();
         let timeout = self.jobs.approval_timeout;
+        let waiting = job.events.said() + 1;
         let settled = insisting!(
             "approvals",
             self.store,
             self.store
-                .settle_approvals(run, iteration, &places, timeout)
+                .settle_approvals(run, iteration, &places, timeout, waiting)
         )?;
         let words = match settled {
             Approvals::Decided(words) => words,
@@ -136,10 +137,15 @@ fn refusal(word: Word) -> Option<ToolOutcome> {
     })
 }
 
-/// The places of the calls that leave at once.
-pub(super) fn starting(next: &Step) -> Vec<u32> {
+/// The places of the calls that leave at once. One that nobody offers does not: should it be looked at
+/// again by a worker that knows the tool, it has not begun, and needs a person's word where the tool does.
+pub(super) fn starting(offer: &Offer, next: &Step) -> Vec<u32> {
     match next {
-        Step::CallTools(calls) => calls.iter().map(|call| call.position).collect(),
+        Step::CallTools(calls) => calls
+            .iter()
+            .filter(|call| offer.find(&call.call.name).is_some())
+            .map(|call| call.position)
+            .collect(),
         Step::AskModel(_) | Step::AwaitApproval(_) | Step::Finish(_) => Vec::new(),
     }
 }

@@ -1,17 +1,15 @@
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
 use super::deltas::Deltas;
-use super::pace::Paced;
+use super::permission::Permission;
 use super::run::{JobInHand, Runner};
 use crate::chat::{Answer, Prompt};
 use crate::conversation::Entry;
 use crate::fault::Fault;
-use crate::model::ModelError;
-use crate::wire::Happening;
+use crate::model::{Along, ModelError};
 
 /// What came of asking for an answer.
 pub(super) enum Asked {
@@ -34,17 +32,23 @@ pub(super) struct Answered {
 
 impl Runner {
     /// Asks the job's model; where it stays down, those that may stand in for it, one after the other.
-    pub(super) async fn ask_any(&self, job: &JobInHand, prompt: &Prompt, round: u32) -> Asked {
+    /// `gaps` are those between heartbeats up to when the job was last known to be this worker's own.
+    pub(super) async fn ask_any(
+        &self,
+        job: &JobInHand,
+        prompt: &Prompt,
+        (round, gaps): (u32, u64),
+    ) -> Asked {
         let fallbacks = &self.models.profile(&job.model).fallbacks;
         if fallbacks.is_empty() {
-            return self.ask_one(job, prompt, round).await;
+            return self.ask_one(job, prompt, (round, gaps)).await;
         }
         let names = std::iter::once(&*job.model).chain(fallbacks.iter().map(String::as_str));
         let names = self.standby.order(names, Instant::now());
         let (mut failed, mut later) = (None, None);
         for name in names {
             let prompt = for_model(prompt, name);
-            match self.ask_one(job, &prompt, round).await {
+            match self.ask_one(job, &prompt, (round, gaps)).await {
                 Asked::Failed(error) if error.lets_others_try() => {
                     self.standby.rest(name, Instant::now());
                     tracing::warn!(model.name = name, %error, "the model stays down");
@@ -64,43 +68,35 @@ impl Runner {
     }
 
     /// Asks one model, when its limits allow it.
-    async fn ask_one(&self, job: &JobInHand, prompt: &Prompt, round: u32) -> Asked {
+    async fn ask_one(&self, job: &JobInHand, prompt: &Prompt, (round, gaps): (u32, u64)) -> Asked {
         let deadline = self.deadline(job);
-        let paced = tokio::select! {
-            biased;
-            () = job.leash.wait() => return Asked::Halted,
-            // The next step is that the time is over.
-            () = tokio::time::sleep_until(deadline.instant().into()) => return Asked::Halted,
-            paced = self.pacer.pass(self.models.entry(&prompt.model), prompt) => paced,
-        };
-        let mut pass = match paced {
-            Paced::Free(pass) => pass,
-            Paced::Later(wait) => return Asked::Later(wait),
-        };
-        let started_at = self.clock.now();
-        job.events.say(|| Happening::ModelStarted {
-            iteration: round,
-            model: Arc::clone(&prompt.model),
-        });
+        let permission = Permission::new(self, job, prompt, gaps).telling(round);
         let deltas = Deltas::of(&job.events, round, job.job.stream == Some(true));
         let ear = deltas.ear();
-        pass.begin();
+        let along = Along {
+            ear: Some(&ear),
+            permit: Some(&permission),
+        };
         let asked = tokio::select! {
             biased;
             () = job.leash.wait() => None,
-            answer = self.model.complete_aloud(prompt, deadline, Some(&ear)) => Some(answer),
+            answer = self.model.complete_along(prompt, deadline, along) => Some(answer),
             never = deltas.keep_saying() => never,
         };
         let answer = match asked {
             None => return Asked::Halted,
+            // The limits have no room; or the next step looks whether the job is this worker's own.
+            Some(Err(ModelError::NotPermitted)) => {
+                return permission.later().map_or(Asked::Halted, Asked::Later);
+            }
             Some(Err(error)) => return Asked::Failed(error),
             Some(Ok(answer)) => answer,
         };
-        pass.settle(&answer.usage);
+        permission.settle(&answer.usage);
         deltas.end(answer.content.as_deref());
         Asked::Answered(Box::new(Answered {
             answer,
-            started_at,
+            started_at: permission.begun().unwrap_or_else(|| self.clock.now()),
             finished_at: self.clock.now(),
         }))
     }

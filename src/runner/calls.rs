@@ -14,7 +14,7 @@ use crate::escape::armour_text;
 use crate::fault::{ErrorCode, Failure};
 use crate::store::{NewResult, RouteOf, StoreError, Written};
 use crate::tools::{
-    CallMeta, Invocation, Listener, Offer, RetryClass, Route, Selection, ToolProgress,
+    CallMeta, Invocation, Listener, Offer, RetryClass, Route, Selection, ToolProgress, Toolbox,
 };
 use crate::wire::{EventCall, Happening, Job};
 
@@ -41,7 +41,7 @@ impl Runner {
         calls: &[PendingCall],
         mut progress: Progress,
     ) -> Result<Flow, StoreError> {
-        if let Some(failure) = forbidden_repeat(offer, calls) {
+        if let Some(failure) = forbidden_repeat(&self.tools, offer, calls) {
             let failed = self.finish(job, progress, None, Outcome::Failed(failure));
             return Ok(Flow::Over(Box::pin(failed).await?));
         }
@@ -185,10 +185,14 @@ fn class(offer: &Offer, call: &PendingCall) -> Option<RetryClass> {
 }
 
 /// Why the job fails, if one of the calls was interrupted and its tool is configured so.
-fn forbidden_repeat(offer: &Offer, calls: &[PendingCall]) -> Option<Failure> {
-    let call = calls.iter().find(|call| {
-        call.interrupted && !call.is_repeated && class(offer, call) == Some(RetryClass::Fail)
-    })?;
+fn forbidden_repeat(tools: &Toolbox, offer: &Offer, calls: &[PendingCall]) -> Option<Failure> {
+    let fails = |call: &PendingCall| match class(offer, call) {
+        Some(class) => class == RetryClass::Fail,
+        None => tools.fails_when_interrupted(offer, &call.call.name),
+    };
+    let call = calls
+        .iter()
+        .find(|call| call.interrupted && !call.is_repeated && fails(call))?;
     Some(Failure::new(
         ErrorCode::ToolsUnavailable,
         format!(

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::context::{counted, prompt};
 use super::patience::insisting;
+use super::permission::Permission;
 use super::run::{JobInHand, Progress, Ran, Runner};
 use crate::chat::{Answer, ModelOptions, Prompt, ToolChoice};
 use crate::conversation::{Ask, Entry, History, Older, Opening, Summary, overhead};
+use crate::model::Along;
 use crate::store::{NewSummary, StoreError, Written};
 use crate::tools::Offer;
-
-use super::pace::Paced;
 
 /// The most tokens of a summary, thinking included.
 const MOST_TOKENS: u32 = 4096;
@@ -51,7 +51,7 @@ impl Runner {
         if self.has_spent_the_day(job).await? {
             return Ok(begun(first, progress));
         }
-        let Some(new) = Box::pin(self.summarise(job, &older)).await else {
+        let Some(new) = Box::pin(self.summarise(job, &older, progress.gaps)).await else {
             return Ok(begun(first, progress));
         };
         let run = &job.claimed.run;
@@ -109,7 +109,7 @@ impl Runner {
     }
 
     /// Asks for a summary. None: there is none now, and the turns are left out instead.
-    async fn summarise(&self, job: &JobInHand, older: &Older) -> Option<NewSummary> {
+    async fn summarise(&self, job: &JobInHand, older: &Older, gaps: u64) -> Option<NewSummary> {
         let options = ModelOptions {
             max_output_tokens: Some(MOST_TOKENS),
             ..ModelOptions::default()
@@ -122,21 +122,15 @@ impl Runner {
             options: options.into(),
         };
         let deadline = self.deadline(job);
-        let paced = tokio::select! {
-            biased;
-            () = job.leash.wait() => return None,
-            () = tokio::time::sleep_until(deadline.instant().into()) => return None,
-            paced = self.pacer.pass(self.models.entry(&job.model), &prompt) => paced,
+        let permission = Permission::new(self, job, &prompt, gaps);
+        let along = Along {
+            permit: Some(&permission),
+            ..Along::default()
         };
-        let Paced::Free(mut pass) = paced else {
-            return None;
-        };
-        let started_at = self.clock.now();
-        pass.begin();
         let answer = tokio::select! {
             biased;
             () = job.leash.wait() => return None,
-            answer = self.model.complete(&prompt, deadline) => answer,
+            answer = self.model.complete_along(&prompt, deadline, along) => answer,
         };
         let mut answer: Answer = match answer {
             Ok(answer) => answer,
@@ -148,7 +142,7 @@ impl Runner {
                 return None;
             }
         };
-        pass.settle(&answer.usage);
+        permission.settle(&answer.usage);
         self.put_price_on(job, &mut answer);
         let content = answer.content.unwrap_or_default().trim().to_owned();
         Some(NewSummary {
@@ -159,7 +153,7 @@ impl Runner {
             model: answer.model,
             usage: answer.usage,
             counts_for_user: self.jobs.user_daily_cost.is_some(),
-            started_at,
+            started_at: permission.begun().unwrap_or_else(|| self.clock.now()),
         })
     }
 }

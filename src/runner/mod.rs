@@ -16,6 +16,7 @@ mod leash;
 mod over;
 mod pace;
 mod patience;
+mod permission;
 mod pulse;
 mod run;
 mod settlement;

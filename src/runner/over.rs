@@ -135,8 +135,12 @@ impl Runner {
             }
             Settlement::Park { wait } => {
                 tracing::info!(error.code = %failure.code, wait_ms = wait.as_millis(), "the job is tried again later");
-                let run = &job.claimed.run;
-                match insisting!("park", self.store, self.store.park(run, wait, &failure))? {
+                let (run, waiting) = (&job.claimed.run, job.events.said() + 1);
+                match insisting!(
+                    "park",
+                    self.store,
+                    self.store.park(run, wait, &failure, waiting)
+                )? {
                     Written::Stored => {
                         meter::retried(failure.code.as_str());
                         job.events
@@ -165,8 +169,12 @@ impl Runner {
         let wait = wait.mul_f64(1.0 + fastrand::f64());
         let why = "the limits of the model are used up";
         tracing::info!(wait_ms = wait.as_millis(), why, "the job waits");
-        let run = &job.claimed.run;
-        let parked = insisting!("park", self.store, self.store.postpone(run, wait, why))?;
+        let (run, waiting) = (&job.claimed.run, job.events.said() + 1);
+        let parked = insisting!(
+            "park",
+            self.store,
+            self.store.postpone(run, wait, why, waiting)
+        )?;
         if parked == Written::Fenced {
             return Ok(Ran::Fenced);
         }
@@ -197,7 +205,11 @@ impl Runner {
                 self.finish(job, progress, None, outcome).await
             }
             Some(Halt::GiveBack) | None => {
-                let next = insisting!("give_back", self.store, self.store.give_back(run))?;
+                let next = insisting!(
+                    "give_back",
+                    self.store,
+                    self.store.give_back(run, job.events.said())
+                )?;
                 Ok(next.map_or(Ran::Fenced, Ran::GivenBack))
             }
         }

@@ -248,12 +248,11 @@ impl Runner {
         known: &mut u64,
     ) -> Result<bool, StoreError> {
         loop {
-            let gaps = self.pulse.gaps();
-            let is_heard = self.pulse.age() < STALE;
-            if (is_heard && gaps == *known) || job.leash.pulled().is_some() {
+            if self.is_sure(*known) || job.leash.pulled().is_some() {
                 return Ok(true);
             }
-            if !is_heard {
+            let gaps = self.pulse.gaps();
+            if self.pulse.age() >= STALE {
                 tokio::time::sleep(LISTENING).await;
                 continue;
             }
@@ -265,6 +264,12 @@ impl Runner {
         }
     }
 
+    /// Whether a job that was this worker's own after so many gaps between heartbeats still is, as far
+    /// as can be told without a look at its row.
+    pub(super) fn is_sure(&self, known: u64) -> bool {
+        self.pulse.age() < STALE && self.pulse.gaps() == known
+    }
+
     async fn ask(
         &self,
         job: &JobInHand,
@@ -274,7 +279,7 @@ impl Runner {
         ask: Ask,
     ) -> Result<Flow, StoreError> {
         let round = ask.iteration;
-        let answered = match Box::pin(self.ask_any(job, prompt, round)).await {
+        let answered = match Box::pin(self.ask_any(job, prompt, (round, progress.gaps))).await {
             Asked::Answered(answered) => *answered,
             Asked::Halted => return Ok(Flow::GoOn(progress)),
             Asked::Later(wait) => {
@@ -315,7 +320,7 @@ impl Runner {
             requested_model: &job.model,
             answer: &answer,
             routes: &routes,
-            calls_starting: &starting(&next),
+            calls_starting: &starting(offer, &next),
             calls_held: &progress.conversation.held_calls(),
             approval_timeout: self.jobs.approval_timeout,
             counts_for_user: self.jobs.user_daily_cost.is_some(),

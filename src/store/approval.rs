@@ -3,6 +3,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::columns::places;
+use super::park::count_of;
 use super::record::{Run, number};
 use super::{Store, StoreError, commit};
 use crate::crash::{self, Act};
@@ -116,7 +117,8 @@ pub struct Ruling<'a> {
 impl Store {
     /// Looks what was said of the calls at `positions` of a round, which all need a person's word.
     /// Where one is still to be decided the job is parked until it is, or its time is up; else the run
-    /// goes on, and those that may be made count as started. A call that did not need anybody's word
+    /// goes on, and those that may be made count as started. `events` is the number of the event that
+    /// says that the job waits. A call that did not need anybody's word
     /// when it was stored has `timeout` from now on.
     ///
     /// # Errors
@@ -128,6 +130,7 @@ impl Store {
         iteration: u32,
         positions: &[u32],
         timeout: Duration,
+        events: u64,
     ) -> Result<Approvals, StoreError> {
         let mut tx = self.begin().await?;
         // A statement of its own: what was said before this lock was to be had is seen after it.
@@ -179,7 +182,7 @@ impl Store {
             words.push(WordOn { position, word });
         }
         let settled = if let Some(until) = until {
-            park_until(&mut tx, run, until).await?;
+            park_until(&mut tx, run, until, events).await?;
             let positions = open;
             Approvals::Awaited { positions, until }
         } else {
@@ -234,18 +237,21 @@ async fn park_until(
     tx: &mut sqlx::PgConnection,
     run: &Run,
     until: DateTime<Utc>,
+    events: u64,
 ) -> Result<(), StoreError> {
     sqlx::query!(
         r#"
         WITH attempt AS (
             UPDATE chat.attempts SET ended_at = now(), outcome = 'parked' WHERE job_id = $1 AND attempt = $2
         )
-        UPDATE chat.jobs SET status = 'waiting', wait_reason = 'approval', wake_ups = 0, deaths = 0, due_at = $3
+        UPDATE chat.jobs SET status = 'waiting', wait_reason = 'approval', wake_ups = 0, deaths = 0, due_at = $3,
+            events = $4
         WHERE id = $1
         "#,
         run.job_id.0,
         run.attempt,
-        until
+        until,
+        count_of(events)
     )
     .execute(tx)
     .await?;

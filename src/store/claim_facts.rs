@@ -88,7 +88,9 @@ impl Claim<'_> {
         let row = sqlx::query!(
             r#"
             SELECT j.request_hash, j.turn, j.status::text AS "status!", j.failures, j.deaths, j.worker_id, j.cancel_reason,
-                   j.cancel_requested_at IS NOT NULL AS "called_off!", j.request ->> 'on_busy' AS on_busy,
+                   j.cancel_requested_at IS NOT NULL AS "called_off!", 
+                   -- Once it has its turn nobody asks any more; a long request takes a while to be read.
+                   CASE WHEN j.turn IS NULL THEN j.request ->> 'on_busy' END AS on_busy,
                    coalesce(j.status = 'waiting' AND j.wait_reason <> 'turn' AND j.due_at > now(), false) AS "not_due!",
                    CASE WHEN j.status = 'running' THEN chat.is_alive(j.worker_id) ELSE false END AS "owner_alive!",
                    w.stopped_at IS NOT NULL AS "signed_off!",

@@ -50,7 +50,7 @@ impl Claim<'_> {
                 Ok(Claimed::Finished(Box::new(result)))
             }
             Decision::InHand => {
-                self.redirect(tx).await?;
+                self.redirect(tx, &found).await?;
                 Ok(Claimed::InHand)
             }
             Decision::Schedule => {
@@ -59,12 +59,12 @@ impl Claim<'_> {
             }
             Decision::WaitForTurn => {
                 self.enter(tx, &found).await?;
-                self.redirect(tx).await?;
+                self.redirect(tx, &found).await?;
                 self.wait_for(tx, WaitReason::Turn).await
             }
             Decision::Interrupt => {
                 self.enter(tx, &found).await?;
-                self.redirect(tx).await?;
+                self.redirect(tx, &found).await?;
                 let parked = self.wait_for(tx, WaitReason::Turn).await?;
                 self.call_off_earlier_turns(tx).await?;
                 Ok(parked)
@@ -74,7 +74,7 @@ impl Claim<'_> {
                 if found.facts.job.is_none() {
                     self.insert(tx, Place::None).await?;
                 }
-                self.redirect(tx).await?;
+                self.redirect(tx, &found).await?;
                 let failure = closing.failure(self.claimant.max_attempts, found.cancel_reason);
                 let (job, conversation) = (self.job_id, self.conversation_id);
                 let closed = close(tx, job, conversation, failure, LastRun::Others).await?;
@@ -82,12 +82,12 @@ impl Claim<'_> {
             }
             // Until this worker, or another, runs no other of its kind.
             Decision::SetApart => {
-                self.redirect(tx).await?;
+                self.redirect(tx, &found).await?;
                 self.wait_for(tx, WaitReason::Retry).await
             }
             Decision::Run(took_over) => {
                 self.enter(tx, &found).await?;
-                self.redirect(tx).await?;
+                self.redirect(tx, &found).await?;
                 self.end_last_run(tx, took_over).await?;
                 match self.claimant.wants {
                     Wants::ToHandOver => Ok(Claimed::Queued(self.queue(tx, took_over).await?)),
@@ -231,12 +231,13 @@ impl Claim<'_> {
     }
 
     /// A genuine duplicate's sender is where the result goes from now on.
-    async fn redirect(&self, tx: &mut PgConnection) -> Result<(), StoreError> {
+    async fn redirect(&self, tx: &mut PgConnection, found: &Found) -> Result<(), StoreError> {
+        let repeat = self.delivery.filter(|_| found.facts.job.is_some());
         let Some(NewJob {
             reply_to: Some(reply_to),
             correlation_id,
             ..
-        }) = self.delivery
+        }) = repeat
         else {
             return Ok(());
         };
@@ -276,11 +277,14 @@ impl Claim<'_> {
             r#"
             UPDATE chat.jobs
             SET status = 'queued', wait_reason = NULL, due_at = now() + interval '1 min', wake_ups = 0,
-                failures = failures + $2::boolean::integer, deaths = deaths + $2::boolean::integer
+                failures = failures + $2::boolean::integer, deaths = deaths + $2::boolean::integer,
+                -- As in the sweep: after whatever a lost run has said.
+                events = CASE WHEN $3 THEN 1073741824 ELSE events END
             WHERE id = $1 RETURNING priority
             "#,
             self.job_id.0,
-            took_over == TakeOver::Failed
+            took_over == TakeOver::Failed,
+            took_over != TakeOver::None
         )
         .fetch_one(tx)
         .await?;

@@ -207,10 +207,16 @@ pub(super) async fn close(
                 output_tokens = i.output, reasoning_tokens = i.reasoning, cost_usd = i.cost,
                 finished_at = now(), publish_due_at = now() + interval '30 s'
             FROM (
-                SELECT count(*)::integer AS iterations, coalesce(sum(input_tokens), 0)::bigint AS input,
+                SELECT coalesce(sum(rounds), 0)::integer AS iterations, coalesce(sum(input_tokens), 0)::bigint AS input,
                        coalesce(sum(cached_tokens), 0)::bigint AS cached, coalesce(sum(output_tokens), 0)::bigint AS output,
                        coalesce(sum(reasoning_tokens), 0)::bigint AS reasoning, sum(cost_usd) AS cost
-                FROM chat.iterations WHERE job_id = $1
+                FROM (
+                    SELECT 1 AS rounds, input_tokens, cached_tokens, output_tokens, reasoning_tokens, cost_usd
+                    FROM chat.iterations WHERE job_id = $1
+                    UNION ALL
+                    SELECT 0, input_tokens, cached_tokens, output_tokens, reasoning_tokens, cost_usd
+                    FROM chat.summaries WHERE job_id = $1
+                ) AS paid
             ) AS i, (
                 SELECT status = 'running' AS ran FROM chat.jobs WHERE id = $1
             ) AS b, (

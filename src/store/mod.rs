@@ -102,6 +102,7 @@ impl Store {
             .test_before_acquire(false)
             .before_acquire(looking(&doubt))
             .after_release(looking(&doubt))
+            .after_connect(|connection, _| Box::pin(bound(connection)))
             .connect_with(pooled)
             .await?;
         Ok(Self {
@@ -164,6 +165,22 @@ impl Store {
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// Bounds what a statement waits for. Where its caller gives up and hangs up, the server would go on
+/// waiting for a lock, and do what nobody asks for any more: it looks whether somebody is there (`PostgreSQL` 14 and
+/// later).
+async fn bound(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        r#"
+        SELECT set_config(s.name, s.value, false) AS "set"
+        FROM (VALUES ('lock_timeout', '10s'), ('client_connection_check_interval', '5s')) AS s (name, value)
+        WHERE current_setting(s.name, true) IS NOT NULL
+        "#
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(())
 }
 
 /// Commits what a transaction did.

@@ -43,7 +43,7 @@ impl StoredResult {
             r#"
             SELECT conversation_id, user_id, turn, status::text AS "status!", finish_reason, reply, refusal, warnings,
                    error_code, error_message, iterations, tool_calls, input_tokens, cached_tokens, output_tokens, reasoning_tokens,
-                   (cost_usd * 1000000000000)::bigint AS picodollars, model, attempt, received_at, started_at, finished_at AS "finished_at!",
+                   (least(cost_usd, 9000000) * 1000000000000)::bigint AS picodollars, model, attempt, received_at, started_at, finished_at AS "finished_at!",
                    metadata AS "metadata: Json<Box<RawValue>>", reply_to, correlation_id, traceparent,
                    (request -> 'options' -> 'response_format')::text AS response_format
             FROM chat.jobs WHERE id = $1
@@ -127,20 +127,30 @@ fn format(json: &str) -> Option<ReplyFormat> {
 }
 
 impl Store {
-    /// Notes that the broker has confirmed the results of these jobs.
+    /// Notes that the broker has confirmed the results of these jobs. Rows that somebody has locked are
+    /// passed over, since one must not hold up the others: those are returned.
     ///
     /// # Errors
     /// The database fails; the marks may be set again.
-    pub async fn mark_published(&self, jobs: &[JobId]) -> Result<(), StoreError> {
+    pub async fn mark_published(&self, jobs: &[JobId]) -> Result<Vec<JobId>, StoreError> {
         let ids: Vec<_> = jobs.iter().map(|job| job.0).collect();
         crash::before(Act::Mark);
-        sqlx::query!(
-            "UPDATE chat.jobs SET result_published_at = now() WHERE id = ANY($1) AND result_published_at IS NULL",
+        let passed_over = sqlx::query_scalar!(
+            r#"
+            WITH free AS MATERIALIZED (
+                SELECT id FROM chat.jobs WHERE id = ANY($1) AND result_published_at IS NULL
+                FOR NO KEY UPDATE SKIP LOCKED
+            ), marked AS (
+                UPDATE chat.jobs AS j SET result_published_at = now() FROM free WHERE j.id = free.id
+            )
+            SELECT id FROM chat.jobs
+            WHERE id = ANY($1) AND result_published_at IS NULL AND id NOT IN (SELECT id FROM free)
+            "#,
             &ids
         )
-        .execute(&self.pool)
+        .fetch_all(&self.pool)
         .await?;
         crash::after(Act::Mark);
-        Ok(())
+        Ok(passed_over.into_iter().map(JobId).collect())
     }
 }

@@ -7,7 +7,8 @@ use crate::crash::{self, Act};
 use crate::fault::Failure;
 
 impl Store {
-    /// Parks a run's job until it is tried again, and counts the failure.
+    /// Parks a run's job until it is tried again, and counts the failure. `events` is the number of
+    /// the event that says so: the next goes on from there.
     ///
     /// # Errors
     /// The database fails. The write may be repeated; a repeat of one that was stored finds the
@@ -17,9 +18,10 @@ impl Store {
         run: &Run,
         wait: Duration,
         failure: &Failure,
+        events: u64,
     ) -> Result<Written, StoreError> {
-        let code = Some(failure.code.as_str());
-        self.set_aside(run, wait, code, &failure.message).await
+        let why = (Some(failure.code.as_str()), &*failure.message);
+        self.set_aside(run, wait, why, events).await
     }
 
     /// Parks a run's job that can go on only later, through no failure of anybody's.
@@ -31,8 +33,9 @@ impl Store {
         run: &Run,
         wait: Duration,
         why: &str,
+        events: u64,
     ) -> Result<Written, StoreError> {
-        self.set_aside(run, wait, None, why).await
+        self.set_aside(run, wait, (None, why), events).await
     }
 
     /// Parks a job; what has an error code is a failure and counts.
@@ -40,8 +43,8 @@ impl Store {
         &self,
         run: &Run,
         wait: Duration,
-        code: Option<&str>,
-        why: &str,
+        (code, why): (Option<&str>, &str),
+        events: u64,
     ) -> Result<Written, StoreError> {
         crash::before(Act::Park);
         let owned = sqlx::query_scalar!(
@@ -51,7 +54,8 @@ impl Store {
                 FOR NO KEY UPDATE
             ), job AS (
                 UPDATE chat.jobs AS j SET status = 'waiting', wait_reason = 'retry', wake_ups = 0,
-                    due_at = now() + make_interval(secs => $4), failures = j.failures + ($5::text IS NOT NULL)::integer, deaths = 0
+                    due_at = now() + make_interval(secs => $4), failures = j.failures + ($5::text IS NOT NULL)::integer, deaths = 0,
+                    events = $7
                 FROM owned WHERE j.id = owned.id
             ), attempt AS (
                 UPDATE chat.attempts AS a SET ended_at = now(), outcome = 'parked', error_code = $5, error_message = $6
@@ -64,7 +68,8 @@ impl Store {
             run.worker.0,
             wait.as_secs_f64(),
             code,
-            why
+            why,
+            count_of(events)
         )
         .fetch_one(&self.pool)
         .await?;
@@ -72,28 +77,13 @@ impl Store {
         Ok(written(owned))
     }
 
-    /// Notes how many events a run has said that left its job waiting, so that the next is numbered on.
-    ///
-    /// # Errors
-    /// The database fails. The write may be repeated.
-    pub async fn note_events(&self, run: &Run, events: u64) -> Result<(), StoreError> {
-        sqlx::query!(
-            "UPDATE chat.jobs SET events = $3 WHERE id = $1 AND attempt = $2 AND finished_at IS NULL",
-            run.job_id.0,
-            run.attempt,
-            i32::try_from(events).unwrap_or(i32::MAX)
-        )
-        .execute(&self.pool)
-        .await?;
-        Ok(())
-    }
-
     /// Gives a run's job back, to be run by whoever is woken: nothing failed. Calls under way have
-    /// an unknown outcome. None: somebody else owns the job.
+    /// an unknown outcome. `events` is the number of the run's last event. None: somebody else owns the
+    /// job.
     ///
     /// # Errors
     /// The database fails. The write may be repeated.
-    pub async fn give_back(&self, run: &Run) -> Result<Option<Next>, StoreError> {
+    pub async fn give_back(&self, run: &Run, events: u64) -> Result<Option<Next>, StoreError> {
         crash::before(Act::GiveBack);
         let row = sqlx::query!(
             r#"
@@ -107,13 +97,14 @@ impl Store {
                 UPDATE chat.tool_calls AS c SET status = 'interrupted'
                 FROM owned WHERE c.job_id = owned.id AND c.status = 'started' AND c.finished_at IS NULL
             )
-            UPDATE chat.jobs AS j SET status = 'queued', wake_ups = 0, due_at = now() + interval '5 s'
+            UPDATE chat.jobs AS j SET status = 'queued', wake_ups = 0, due_at = now() + interval '5 s', events = $4
             FROM owned WHERE j.id = owned.id
             RETURNING j.id, j.priority
             "#,
             run.job_id.0,
             run.attempt,
-            run.worker.0
+            run.worker.0,
+            count_of(events)
         )
         .fetch_optional(&self.pool)
         .await?;
@@ -129,10 +120,12 @@ impl Store {
         crash::before(Act::Interrupt);
         sqlx::query!(
             r#"
+            WITH owned AS (
+                SELECT id FROM chat.jobs WHERE id = $1 AND attempt = $2 AND worker_id = $3 AND status = 'running'
+                FOR NO KEY UPDATE
+            )
             UPDATE chat.tool_calls AS c SET status = 'interrupted'
-            FROM chat.jobs AS j
-            WHERE j.id = $1 AND j.attempt = $2 AND j.worker_id = $3 AND j.status = 'running'
-              AND c.job_id = j.id AND c.status = 'started' AND c.finished_at IS NULL
+            FROM owned WHERE c.job_id = owned.id AND c.status = 'started' AND c.finished_at IS NULL
             "#,
             run.job_id.0,
             run.attempt,
@@ -180,6 +173,11 @@ impl Store {
         .await?;
         Ok(written(owned))
     }
+}
+
+/// The number of an event, as a row holds it.
+pub(super) fn count_of(events: u64) -> i32 {
+    i32::try_from(events).unwrap_or(i32::MAX)
 }
 
 fn written(owned: bool) -> Written {

@@ -248,7 +248,7 @@ pub(super) async fn record(
                 finished_at = CASE WHEN owned.ends THEN now() END,
                 publish_due_at = CASE WHEN owned.ends THEN now() + interval '30 s' END
             FROM owned WHERE j.id = owned.id AND (owned.ends OR ($33::text IS NULL AND j.failures > 0))
-            RETURNING j.id, j.finished_at, j.request::text AS request, j.reply_to, j.correlation_id, j.priority
+            RETURNING j.id, j.finished_at, CASE WHEN $33::text = 'failed' THEN j.request::text END AS request, j.reply_to, j.correlation_id, j.priority
         ), attempt AS (
             UPDATE chat.attempts AS a SET ended_at = now(), outcome = $33::text, error_code = $38, error_message = $39
             FROM job WHERE a.job_id = job.id AND a.attempt = $2 AND job.finished_at IS NOT NULL

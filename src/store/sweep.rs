@@ -51,7 +51,9 @@ impl Store {
                 FROM lost WHERE a.job_id = lost.id AND a.attempt = lost.attempt
             )
             UPDATE chat.jobs AS j SET status = 'queued', failures = j.failures + lost.died::integer,
-                deaths = j.deaths + lost.died::integer, wake_ups = 0, due_at = now() + interval '5 s'
+                deaths = j.deaths + lost.died::integer, wake_ups = 0, due_at = now() + interval '5 s',
+                -- Nobody knows how many events the dead one said; this is after all of them.
+                events = 1073741824
             FROM lost WHERE j.id = lost.id
             RETURNING j.id, j.priority
             "#,
@@ -135,7 +137,12 @@ impl Store {
     pub async fn wake_again(&self, jobs: &[JobId]) -> Result<(), StoreError> {
         let ids: Vec<_> = jobs.iter().map(|job| job.0).collect();
         sqlx::query!(
-            "UPDATE chat.jobs SET due_at = now() + interval '3 s' WHERE id = ANY($1) AND status = 'queued'",
+            r#"
+            WITH lost AS (
+                SELECT id FROM chat.jobs WHERE id = ANY($1) AND status = 'queued' FOR NO KEY UPDATE SKIP LOCKED
+            )
+            UPDATE chat.jobs AS j SET due_at = now() + interval '3 s' FROM lost WHERE j.id = lost.id
+            "#,
             &ids
         )
         .execute(&self.pool)
@@ -252,6 +259,8 @@ impl Store {
                 UPDATE chat.jobs AS j SET cancel_requested_at = now(), cancel_reason = met.reason
                 FROM met WHERE j.id = met.id
                 RETURNING j.id
+            ), done AS (
+                DELETE FROM chat.cancel_requests AS c USING applied WHERE c.job_id = applied.id
             )
             SELECT pg_notify('chat_worker', 'cancel ' || id) FROM applied
             "#

@@ -17,10 +17,11 @@ use super::core::ServerState;
 use super::error::ToolsError;
 use super::invocation::{Invocation, Listener, unknown_tool};
 use super::jobs::Jobs;
+use super::names;
 use super::server::Server;
 use super::session::About;
 use crate::chat::{OutcomeStatus, ToolOutcome};
-use crate::config::{ServerConfig, ToolsConfig, Transport};
+use crate::config::{OnInterrupt, ServerConfig, ToolsConfig, Transport};
 use crate::ids::JobId;
 use crate::meter;
 
@@ -291,6 +292,22 @@ impl Drop for Session {
                 server.end(self.job);
             }
         }
+    }
+}
+
+impl Toolbox {
+    /// Whether an interrupted call of `name`, which nobody offers now, fails its job: it may be a tool of
+    /// a server that is down and configured so.
+    #[must_use]
+    pub fn fails_when_interrupted(&self, offer: &Offer, name: &str) -> bool {
+        let strict = |server: &Server| {
+            let config = server.core().config();
+            let prefix = config.prefixed.then_some(&*config.name);
+            config.on_interrupt == OnInterrupt::Fail
+                && offer.missing().contains(&config.name)
+                && names::may_be_of(prefix, name)
+        };
+        offer.find(name).is_none() && self.0.servers.iter().any(strict)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::escape::disarm;
 use crate::ids::ConversationId;
 use crate::meter;
 use crate::runner::{JobEvents, Said, Whose};
-use crate::store::{Parked, Run};
+use crate::store::Parked;
 use crate::wire::{Event, Happening, JobResult};
 
 /// Events that are written together.
@@ -76,13 +76,6 @@ impl Worker {
             calls: Vec::new(),
             error: None,
         });
-    }
-
-    /// Keeps the count of a run that leaves its job waiting. Nothing depends on it but a number.
-    pub(super) async fn note_events(&self, run: &Run, events: &JobEvents) {
-        if let Err(error) = self.0.store.note_events(run, events.said()).await {
-            tracing::debug!(job.id = %run.job_id, %error, "the count of its events is lost");
-        }
     }
 }
 

@@ -15,13 +15,17 @@ const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to.";
 const ERRAND: Duration = Duration::from_mins(10);
 /// How long a result is tried before the sweep may try it: less than a job's row says.
 const LEASE: Duration = Duration::from_secs(25);
+/// How long a producer's own queue is tried while the broker confirms what others publish.
+const INBOX: Duration = Duration::from_secs(15);
+/// How often a queue of somebody else may refuse a message (it is full) before it is given up.
+const REFUSALS: u8 = 3;
 const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// Where a result can go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Way {
-    /// To the queue that the producer named; if it is gone, to the results queue.
+    /// To the queue that the producer named; if it is gone or takes nothing, to the results queue.
     Inbox(String),
     /// To a requester of direct reply-to; if it is gone, to the results queue.
     Direct(String),
@@ -74,10 +78,20 @@ impl Worker {
             Way::NotAllowed(wanted) => self.try_hard(to_results(&wanted)).await,
             Way::Inbox(name) => {
                 let message = outgoing::result(stored, kind, Address::Queue(name.clone()));
-                match self.try_hard(message).await {
-                    Err(PublishError::Unroutable { .. }) => self.try_hard(to_results(&name)).await,
-                    sent => sent,
+                match tokio::time::timeout(INBOX, self.try_hard(message)).await {
+                    Ok(Err(PublishError::Unroutable { .. } | PublishError::Refused { .. })) => {}
+                    Ok(sent) => return sent,
+                    // Not its fault: the broker takes nothing of anybody.
+                    Err(_elapsed) if !self.0.broker.health().publishing => {
+                        return Err(PublishError::Timeout { after: INBOX });
+                    }
+                    Err(_elapsed) => {}
                 }
+                tracing::warn!(
+                    to = name,
+                    "a producer's queue takes no result; it goes to the results queue"
+                );
+                self.try_hard(to_results(&name)).await
             }
             Way::Direct(name) => {
                 // Such a message is delivered and returned as well, so its confirm says nothing.
@@ -161,12 +175,15 @@ impl Worker {
         let ours = [&names.results, &names.jobs, &names.jobs_dead];
         let is_ours = matches!(&message.to, Address::Queue(name) if ours.contains(&name));
         let mut pause = FIRST;
+        let mut refusals = 0;
         loop {
             let error = match self.0.publisher.publish(message.clone()).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
-            let gone = matches!(error, PublishError::Unroutable { .. }) && !is_ours;
+            refusals += u8::from(matches!(error, PublishError::Refused { .. }));
+            let gone = !is_ours
+                && (matches!(error, PublishError::Unroutable { .. }) || refusals >= REFUSALS);
             match error.fault() {
                 Fault::Retry { .. } if !gone => {}
                 Fault::Retry { .. } | Fault::Permanent | Fault::Cancelled => return Err(error),

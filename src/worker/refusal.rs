@@ -1,3 +1,7 @@
+use std::time::Duration;
+
+use tokio::time::timeout;
+
 use super::Worker;
 use super::outgoing::{self, Kind, Original};
 use crate::crash::Act;
@@ -8,6 +12,12 @@ use crate::meter;
 use crate::runner::insisting;
 use crate::store::{DeadLetter, StoreError, StoredResult};
 use crate::wire::{JobResult, Refused, ResultError, Status};
+
+/// How long a delivery waits until its sender was told. Then it is acknowledged, and the sender is told on
+/// the side: whoever names a queue that takes nothing must not hold a slot with it.
+const TELLING: Duration = Duration::from_secs(2);
+/// How long it is tried in all.
+const TOLD: Duration = Duration::from_mins(1);
 
 /// Who is told of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,17 +45,31 @@ impl Worker {
         let failure = &refused.failure;
         tracing::info!(job.id = %job_id, error.code = %failure.code, "a message is refused");
         self.bury(original, failure, Some(job_id)).await?;
-        let stored = self.refusal(original, refused, job_id);
-        match told(failure.code, original) {
+        let told = told(failure.code, original);
+        if told == Told::Nobody {
+            return Ok(());
+        }
+        let (worker, stored) = (self.clone(), self.refusal(original, refused, job_id));
+        let telling = self.0.errands.spawn(async move {
+            if timeout(TOLD, worker.tell(told, &stored)).await.is_err() {
+                tracing::info!("a sender could not be told in time that its message is refused");
+            }
+        });
+        // Whether it was told by then or not: the record is there.
+        drop(timeout(TELLING, telling).await);
+        Ok(())
+    }
+
+    async fn tell(&self, told: Told, refusal: &StoredResult) {
+        match told {
             Told::Nobody => {}
             Told::Sender => {
-                if let Err(error) = self.deliver(&stored, Kind::Refusal).await {
+                if let Err(error) = self.deliver(refusal, Kind::Refusal).await {
                     tracing::info!(%error, "a sender could not be told that its message is refused");
                 }
             }
-            Told::ReplyToAlone => self.deliver_to_inbox_alone(&stored).await,
+            Told::ReplyToAlone => self.deliver_to_inbox_alone(refusal).await,
         }
-        Ok(())
     }
 
     /// Keeps a control message that cannot be obeyed: a row, and a copy in the dead letters' queue.

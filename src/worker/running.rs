@@ -69,9 +69,6 @@ impl Worker {
         let ran = AssertUnwindSafe(running).catch_unwind().await;
         match ran {
             Ok(Ok(ran)) => {
-                if matches!(ran, Ran::Parked | Ran::GivenBack(_)) {
-                    Box::pin(self.note_events(&run, &events)).await;
-                }
                 Box::pin(self.settle(run.job_id, ran, original, request)).await;
                 return Run::Settled;
             }
@@ -103,10 +100,11 @@ impl Worker {
         let fault = Fault::Retry { after: None };
         match settle(fault, failures, most, fastrand::f64()) {
             Settlement::Park { wait } => {
+                let waiting = events.as_ref().map_or(0, JobEvents::said) + 1;
                 let parked = insisting!(
                     "park",
                     self.0.store,
-                    self.0.store.park(&run, wait, &failure)
+                    self.0.store.park(&run, wait, &failure, waiting)
                 )?;
                 if parked == Written::Fenced {
                     tracing::info!(job.id = %run.job_id, "another worker has this job now");
@@ -115,7 +113,6 @@ impl Worker {
                     meter::retried(failure.code.as_str());
                     if let Some(events) = events {
                         events.say(|| tried_again(self.0.clock.now(), wait, Some(failure)));
-                        self.note_events(&run, &events).await;
                     }
                     meter::attempt(Attempt::Parked);
                 }

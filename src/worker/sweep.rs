@@ -27,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const AT_ONCE: usize = 64;
 /// A wake-up that is not confirmed by then is sent again.
 const WAKING: Duration = Duration::from_secs(10);
+/// However often it is told to, it does not sweep more often than this: a commit of a producer tells.
+const LEAST: Duration = Duration::from_millis(50);
 /// So much later than its moment a thing is looked for: timers are early at times.
 const MARGIN: Duration = Duration::from_millis(20);
 
@@ -54,9 +56,10 @@ impl Sweep {
         let mut wait = TICK;
         while !stop.is_cancelled() {
             let told = async {
+                tokio::time::sleep(LEAST.min(wait)).await;
                 tokio::select! {
                     () = self.worker.0.sweep_now.notified() => {}
-                    () = tokio::time::sleep(wait) => {}
+                    () = tokio::time::sleep(wait.saturating_sub(LEAST)) => {}
                 }
             };
             if stop.run_until_cancelled(told).await.is_none() {

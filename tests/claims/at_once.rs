@@ -56,11 +56,14 @@ fn go_on(ground: &Ground, run: Run, what: u8) -> Doing<'_> {
                 assert_ne!(finished, Finished::Fenced, "{run:?} is alive");
             }
             1 => {
-                let parked = ground.store.park(&run, Duration::ZERO, &failure()).await?;
+                let parked = ground
+                    .store
+                    .park(&run, Duration::ZERO, &failure(), 1)
+                    .await?;
                 assert_eq!(parked, Written::Stored, "{run:?} is alive");
             }
             2 => {
-                let next = ground.store.give_back(&run).await?;
+                let next = ground.store.give_back(&run, 1).await?;
                 assert!(next.is_some(), "{run:?} is alive");
             }
             _ => {

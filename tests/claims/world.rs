@@ -341,9 +341,9 @@ impl<'a> World<'a> {
         let done = if matches!(deed, Deed::Lose(..)) {
             return "lost".to_owned();
         } else if matches!(deed, Deed::Park(..)) {
-            store.park(&run, HOUR, &failure()).await.unwrap() == Written::Stored
+            store.park(&run, HOUR, &failure(), 1).await.unwrap() == Written::Stored
         } else if matches!(deed, Deed::GiveBack(..)) {
-            store.give_back(&run).await.unwrap().is_some()
+            store.give_back(&run, 1).await.unwrap().is_some()
         } else {
             store.close_run(&run, failure()).await.unwrap().is_some()
         };

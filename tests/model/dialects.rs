@@ -1,7 +1,7 @@
 //! The same conversations over Chat Completions and over Responses, and across both.
 
 use chat_worker::chat::{Answer, ImageUrl, Media, Part};
-use chat_worker::model::{Ear, Heard};
+use chat_worker::model::{Along, Ear, Heard};
 
 use super::*;
 
@@ -532,7 +532,11 @@ async fn an_answer_that_comes_piece_by_piece_is_the_same_in_both_dialects() {
                     ..hello()
                 };
                 let asked = speaking(&stub, api);
-                let asked = asked.complete_aloud(&prompt, soon(), Some(&ear)).await;
+                let along = Along {
+                    ear: Some(&ear),
+                    ..Along::default()
+                };
+                let asked = asked.complete_along(&prompt, soon(), along).await;
                 let answer = asked.unwrap();
                 if aloud {
                     let said = answer.content.clone().unwrap_or_default();

@@ -12,7 +12,10 @@ use super::{answer, append_answer, job};
 const HOUR: Duration = Duration::from_hours(1);
 
 async fn settle(ground: &Ground, run: &Run) -> Approvals {
-    let settled = ground.store.settle_approvals(run, 1, &[1, 2], HOUR).await;
+    let settled = ground
+        .store
+        .settle_approvals(run, 1, &[1, 2], HOUR, 1)
+        .await;
     settled.unwrap()
 }
 

@@ -39,9 +39,11 @@ struct State {
 #[derive(Debug)]
 struct Waiting {
     toll: Toll,
+    bytes: usize,
     since: Instant,
-    /// After how long it may leave; none: not soon.
-    answer: oneshot::Sender<Option<Duration>>,
+    /// After how long it may leave, and with what; none: not soon. An answer that nobody reads gives back
+    /// what it holds.
+    answer: oneshot::Sender<Option<(Duration, Pass)>>,
 }
 
 impl Lane {
@@ -72,19 +74,14 @@ impl Lane {
             let toll = self.rates.toll(tokens);
             (toll, state.share.take(toll, Instant::now()))
         };
-        let pass = || Pass {
-            lane: Some(Arc::clone(self)),
-            toll,
-            bytes,
-            used: false,
-        };
         if taken {
-            return Paced::Free(pass());
+            return Paced::Free(self.pass_for(toll, bytes));
         }
         let since = Instant::now();
         let (answer, turn) = oneshot::channel();
         let waiting = Waiting {
             toll,
+            bytes,
             since,
             answer,
         };
@@ -92,9 +89,8 @@ impl Lane {
             return Paced::Free(Pass::free());
         }
         let paced = match turn.await {
-            Ok(Some(wait)) => {
-                // Held while it waits: a run that stops meanwhile gives its part back.
-                let pass = pass();
+            // Held while it waits: a run that stops meanwhile gives its part back.
+            Ok(Some((wait, pass))) => {
                 tokio::time::sleep(wait).await;
                 Paced::Free(pass)
             }
@@ -129,11 +125,19 @@ impl Lane {
     }
 
     /// Tells calls when they leave. Whoever went away meanwhile does not need its part.
-    fn tell(&self, calls: impl Iterator<Item = Waiting>, turns: Vec<Duration>) {
+    fn tell(self: &Arc<Self>, calls: impl Iterator<Item = Waiting>, turns: Vec<Duration>) {
         for (waiting, turn) in calls.zip(turns) {
-            if waiting.answer.send(Some(turn)).is_err() {
-                self.lock().share.owe(-waiting.toll.tokens);
-            }
+            let pass = self.pass_for(waiting.toll, waiting.bytes);
+            drop(waiting.answer.send(Some((turn, pass))));
+        }
+    }
+
+    fn pass_for(self: &Arc<Self>, toll: Toll, bytes: usize) -> Pass {
+        Pass {
+            lane: Some(Arc::clone(self)),
+            toll,
+            bytes,
+            used: false,
         }
     }
 }

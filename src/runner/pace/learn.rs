@@ -12,6 +12,10 @@ const WEIGHT: f64 = 0.1;
 /// What an image is taken for, in bytes of text.
 const IMAGE: usize = 3200;
 
+/// No tokenizer makes more of a byte, and no model says more: a server that counts so miscounts.
+const MOST_A_BYTE: f64 = 4.0;
+const LONGEST_ANSWER: f64 = 200_000.0;
+
 /// What is known of a model's calls.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Learnt {
@@ -57,9 +61,12 @@ impl Learnt {
         let blend = |old: &mut f64, new: f64| *old += weight * (new - *old);
         blend(
             &mut self.tokens_a_byte,
-            usage.input_tokens as f64 / bytes as f64,
+            (usage.input_tokens as f64 / bytes as f64).min(MOST_A_BYTE),
         );
-        blend(&mut self.answer, usage.output_tokens as f64);
+        blend(
+            &mut self.answer,
+            (usage.output_tokens as f64).min(LONGEST_ANSWER),
+        );
     }
 }
 

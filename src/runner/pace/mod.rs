@@ -21,7 +21,7 @@ use crate::config::ModelConfig;
 use crate::store::Store;
 use lane::Lane;
 
-use lane::Pass;
+pub(super) use lane::Pass;
 use share::Rates;
 
 /// The limits that are configured. A clone is the same.
