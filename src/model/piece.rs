@@ -57,7 +57,7 @@ pub(super) fn replaced<'a, const N: usize>(
             Some((name, piece)) => {
                 pieces.extend(piece.take().map(|piece| (Cow::Borrowed(*name), piece)));
             }
-            None => pieces.push((Cow::Owned(key), Piece::Raw(json))),
+            None => pieces.push((key, Piece::Raw(json))),
         }
     }
     for (name, piece) in by {
@@ -67,7 +67,7 @@ pub(super) fn replaced<'a, const N: usize>(
 }
 
 /// Of fields with the same key the last one.
-fn last_of_each(fields: Fields<'_>) -> Vec<(String, &RawValue)> {
+fn last_of_each(fields: Fields<'_>) -> Vec<(Cow<'_, str>, &RawValue)> {
     let mut seen = HashSet::new();
     let mut kept: Vec<_> = (fields.0.into_iter().rev())
         .filter(|(key, _)| seen.insert(key.clone()))

@@ -61,7 +61,7 @@ impl ProviderError {
 
     fn take_fields(&mut self, fields: &Fields<'_>) {
         for (key, json) in &fields.0 {
-            match key.as_str() {
+            match &**key {
                 "message" => self.message = plain(json),
                 // FastAPI: a text, or a list of objects.
                 "detail" if self.message.is_empty() => self.message = plain(json),

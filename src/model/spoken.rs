@@ -37,7 +37,7 @@ impl Spoken {
     pub(super) fn in_message(message: &RawValue) -> Self {
         let mut spoken = Self::default();
         for (key, json) in Fields::read(message).0 {
-            match key.as_str() {
+            match &*key {
                 "content" => spoken.content = spoken.said(json),
                 "refusal" => spoken.refusal = words(Some(json)).or(spoken.refusal),
                 "tool_calls" => {
@@ -84,7 +84,7 @@ impl Spoken {
         for part in elements(content) {
             said.extend(text(part));
             for (key, json) in Fields::read(part).0 {
-                match key.as_str() {
+                match &*key {
                     "text" => said.extend(text(json)),
                     "refusal" => self.refusal = words(Some(json)).or(self.refusal.take()),
                     _ => {}
@@ -134,7 +134,7 @@ fn no_call() -> ToolCall {
 fn call_in_message(json: &RawValue) -> ToolCall {
     let mut call = no_call();
     for (key, json) in Fields::read(json).0 {
-        match key.as_str() {
+        match &*key {
             "id" => call.call_id = text(json).unwrap_or_default(),
             "function" | "custom" => {
                 for (key, json) in Fields::read(json).0 {

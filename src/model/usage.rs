@@ -10,7 +10,7 @@ pub(super) fn usage(json: &RawValue) -> Usage {
     let mut usage = Usage::default();
     let mut total = None;
     for (key, json) in Fields::read(json).0 {
-        match key.as_str() {
+        match &*key {
             "prompt_tokens" | "input_tokens" => usage.input_tokens = count(Some(json)),
             "completion_tokens" | "output_tokens" => usage.output_tokens = count(Some(json)),
             "total_tokens" => total = Some(count(Some(json))),

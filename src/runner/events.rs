@@ -142,9 +142,20 @@ impl Said {
         if self.receiver.recv_many(&mut said, most).await == 0 {
             return None;
         }
+        Some(self.taken(said))
+    }
+
+    /// At most `most` of the events that are there already.
+    pub fn more(&mut self, most: usize) -> Vec<Event> {
+        let said = std::iter::from_fn(|| self.receiver.try_recv().ok());
+        let said: Vec<_> = said.take(most).collect();
+        self.taken(said)
+    }
+
+    fn taken(&self, said: Vec<(Event, usize)>) -> Vec<Event> {
         let bytes = said.iter().map(|(_, bytes)| bytes).sum();
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        Some(said.into_iter().map(|(event, _)| event).collect())
+        said.into_iter().map(|(event, _)| event).collect()
     }
 
     /// Whether nothing waits to be sent.

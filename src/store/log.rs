@@ -164,7 +164,7 @@ async fn load_rounds(
         r#"
         SELECT job_id, number, model, asked_model, response_id, message AS "message: Json<Box<RawValue>>", content, refusal, finish_reason,
                input_tokens, cached_tokens, output_tokens, reasoning_tokens,
-               (least(cost_usd, 9000000) * 1000000000000)::bigint AS picodollars
+               (CASE WHEN cost_usd > 9000000 THEN 9000000 ELSE cost_usd END * 1000000000000)::bigint AS picodollars
         FROM chat.iterations WHERE job_id = ANY($1) ORDER BY job_id, number
         "#,
         jobs

@@ -43,7 +43,7 @@ impl StoredResult {
             r#"
             SELECT conversation_id, user_id, turn, status::text AS "status!", finish_reason, reply, refusal, warnings,
                    error_code, error_message, iterations, tool_calls, input_tokens, cached_tokens, output_tokens, reasoning_tokens,
-                   (least(cost_usd, 9000000) * 1000000000000)::bigint AS picodollars, model, attempt, received_at, started_at, finished_at AS "finished_at!",
+                   (CASE WHEN cost_usd > 9000000 THEN 9000000 ELSE cost_usd END * 1000000000000)::bigint AS picodollars, model, attempt, received_at, started_at, finished_at AS "finished_at!",
                    metadata AS "metadata: Json<Box<RawValue>>", reply_to, correlation_id, traceparent,
                    (request -> 'options' -> 'response_format')::text AS response_format
             FROM chat.jobs WHERE id = $1

@@ -10,7 +10,7 @@ impl Store {
     pub async fn spent_today(&self, user: &UserId) -> Result<Cost, StoreError> {
         let pico = sqlx::query_scalar!(
             r#"
-            SELECT (least(cost_usd, 9000000) * 1000000000000)::bigint AS "pico!" FROM chat.user_costs
+            SELECT (CASE WHEN cost_usd > 9000000 THEN 9000000 ELSE cost_usd END * 1000000000000)::bigint AS "pico!" FROM chat.user_costs
             WHERE user_id = $1 AND day = (now() AT TIME ZONE 'UTC')::date
             "#,
             user.as_str()

@@ -110,7 +110,7 @@ pub(super) async fn load_made_for(
     let rows = sqlx::query!(
         r#"
         SELECT input_tokens, cached_tokens, output_tokens, reasoning_tokens,
-               (least(cost_usd, 9000000) * 1000000000000)::bigint AS picodollars
+               (CASE WHEN cost_usd > 9000000 THEN 9000000 ELSE cost_usd END * 1000000000000)::bigint AS picodollars
         FROM chat.summaries WHERE job_id = $1 ORDER BY up_to_turn
         "#,
         job.0

@@ -15,6 +15,9 @@ use crate::wire::{Event, Happening, JobResult};
 
 /// Events that are written together.
 const BATCH: usize = 128;
+/// How long others are waited for, to be written with the first: to write each by itself would cost the
+/// worker and the broker twice as much.
+const GATHER: Duration = Duration::from_millis(10);
 /// How long the last ones may take when the worker stops.
 const LAST: Duration = Duration::from_millis(500);
 
@@ -22,7 +25,9 @@ const LAST: Duration = Duration::from_millis(500);
 /// that is slow to read slows no run.
 pub(super) async fn announce(mut said: Said, mut announcer: Announcer, stop: CancellationToken) {
     let sending = async {
-        while let Some(Some(events)) = stop.run_until_cancelled(said.next(BATCH)).await {
+        while let Some(Some(mut events)) = stop.run_until_cancelled(said.next(BATCH)).await {
+            stop.run_until_cancelled(tokio::time::sleep(GATHER)).await;
+            events.extend(said.more(BATCH));
             send(&mut announcer, &events).await;
         }
         while !said.is_empty()

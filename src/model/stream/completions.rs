@@ -32,7 +32,7 @@ impl Chunks {
     pub(super) fn take(&mut self, chunk: &RawValue) -> Result<String, Verdict> {
         let mut said = String::new();
         for (key, json) in Fields::read(chunk).0 {
-            match key.as_str() {
+            match &*key {
                 "error" if json.get() != "null" => return Err(Verdict::error_in_reply(json)),
                 "id" => keep_first(&mut self.id, json),
                 "model" => keep_first(&mut self.model, json),
@@ -58,7 +58,7 @@ impl Chunks {
             return;
         }
         for (key, json) in fields.0 {
-            match key.as_str() {
+            match &*key {
                 // A server that cannot stream may send the message as it is, one that can may add it.
                 "delta" | "message"
                     if json.get().starts_with('{') && (key == "delta" || !self.has_message) =>

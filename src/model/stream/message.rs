@@ -37,7 +37,7 @@ impl Message {
             }
             match self.fields.iter_mut().find(|(name, _)| *name == key) {
                 Some((_, built)) => built.add(&key, json),
-                None => self.fields.push((key, Built::first(json))),
+                None => self.fields.push((key.into_owned(), Built::first(json))),
             }
         }
     }

@@ -102,12 +102,12 @@ impl<'a> Delta<'a> {
     fn read(json: &'a RawValue) -> Self {
         let mut delta = Self::default();
         for (key, json) in Fields::read(json).0 {
-            match key.as_str() {
+            match &*key {
                 "index" if json.get() != "null" => delta.index = Some(count(Some(json))),
                 "index" => {}
                 "id" => delta.id = inside(json.get()),
                 "function" => delta.read_function(json),
-                _ if json.get() != "null" => delta.more.push((key, json)),
+                _ if json.get() != "null" => delta.more.push((key.into_owned(), json)),
                 _ => {}
             }
         }
@@ -116,10 +116,10 @@ impl<'a> Delta<'a> {
 
     fn read_function(&mut self, json: &'a RawValue) {
         for (key, json) in Fields::read(json).0 {
-            match key.as_str() {
+            match &*key {
                 "name" => self.name = inside(json.get()),
                 "arguments" => self.arguments = Some(json).filter(|json| json.get() != "null"),
-                _ if json.get() != "null" => self.more_of_function.push((key, json)),
+                _ if json.get() != "null" => self.more_of_function.push((key.into_owned(), json)),
                 _ => {}
             }
         }
