@@ -136,7 +136,7 @@ impl Store {
         // A statement of its own: what was said before this lock was to be had is seen after it.
         let owned = sqlx::query!(
             r#"
-            SELECT FROM chat.jobs WHERE id = $1 AND attempt = $2 AND worker_id = $3 AND status = 'running'
+            SELECT FROM chat.jobs WHERE id = $1 AND attempt = $2 AND worker_id IS NOT DISTINCT FROM $3 AND status = 'running'
             FOR NO KEY UPDATE
             "#,
             run.job_id.0,

@@ -1,7 +1,8 @@
 //! The record in Postgres: claim, append, finish, publish marks, presence, dead letters, what `show` reads.
 //!
 //! The only room that names sqlx. Every write of a run is fenced: it locks the job's row with the
-//! run's `attempt` and worker, and without that row nothing is written. Locks are taken in one
+//! run's `attempt` and worker, and without that row nothing is written. (The worker is compared by `IS NOT DISTINCT
+//! FROM`, which no index serves: a plan by the index of all that a worker runs would read them all.) Locks are taken in one
 //! order everywhere: the conversation's row, then the job's. Knows nothing of the broker, the
 //! model or the tools. May import the leaves, `config`, `wire` and `conversation`.
 

@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use serde_json::value::RawValue;
 use sqlx::PgConnection;
 use sqlx::types::Json;
@@ -128,29 +130,30 @@ fn format(json: &str) -> Option<ReplyFormat> {
 
 impl Store {
     /// Notes that the broker has confirmed the results of these jobs. Rows that somebody has locked are
-    /// passed over, since one must not hold up the others: those are returned.
+    /// passed over, since one must not hold up the others: those are returned, and those that were
+    /// marked before.
     ///
     /// # Errors
     /// The database fails; the marks may be set again.
     pub async fn mark_published(&self, jobs: &[JobId]) -> Result<Vec<JobId>, StoreError> {
         let ids: Vec<_> = jobs.iter().map(|job| job.0).collect();
         crash::before(Act::Mark);
-        let passed_over = sqlx::query_scalar!(
+        let marked = sqlx::query_scalar!(
             r#"
-            WITH free AS MATERIALIZED (
+            WITH free AS (
                 SELECT id FROM chat.jobs WHERE id = ANY($1) AND result_published_at IS NULL
                 FOR NO KEY UPDATE SKIP LOCKED
-            ), marked AS (
-                UPDATE chat.jobs AS j SET result_published_at = now() FROM free WHERE j.id = free.id
             )
-            SELECT id FROM chat.jobs
-            WHERE id = ANY($1) AND result_published_at IS NULL AND id NOT IN (SELECT id FROM free)
+            UPDATE chat.jobs AS j SET result_published_at = now() FROM free WHERE j.id = free.id
+            RETURNING j.id
             "#,
             &ids
         )
         .fetch_all(&self.pool)
         .await?;
         crash::after(Act::Mark);
-        Ok(passed_over.into_iter().map(JobId).collect())
+        let marked: HashSet<_> = marked.into_iter().map(JobId).collect();
+        let passed_over = jobs.iter().filter(|job| !marked.contains(job));
+        Ok(passed_over.copied().collect())
     }
 }

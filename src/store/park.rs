@@ -50,7 +50,7 @@ impl Store {
         let owned = sqlx::query_scalar!(
             r#"
             WITH owned AS (
-                SELECT id FROM chat.jobs WHERE id = $1 AND attempt = $2 AND worker_id = $3 AND status = 'running'
+                SELECT id FROM chat.jobs WHERE id = $1 AND attempt = $2 AND worker_id IS NOT DISTINCT FROM $3 AND status = 'running'
                 FOR NO KEY UPDATE
             ), job AS (
                 UPDATE chat.jobs AS j SET status = 'waiting', wait_reason = 'retry', wake_ups = 0,
@@ -88,7 +88,7 @@ impl Store {
         let row = sqlx::query!(
             r#"
             WITH owned AS (
-                SELECT id FROM chat.jobs WHERE id = $1 AND attempt = $2 AND worker_id = $3 AND status = 'running'
+                SELECT id FROM chat.jobs WHERE id = $1 AND attempt = $2 AND worker_id IS NOT DISTINCT FROM $3 AND status = 'running'
                 FOR NO KEY UPDATE
             ), attempt AS (
                 UPDATE chat.attempts AS a SET ended_at = now(), outcome = 'given_back'
@@ -121,7 +121,7 @@ impl Store {
         sqlx::query!(
             r#"
             WITH owned AS (
-                SELECT id FROM chat.jobs WHERE id = $1 AND attempt = $2 AND worker_id = $3 AND status = 'running'
+                SELECT id FROM chat.jobs WHERE id = $1 AND attempt = $2 AND worker_id IS NOT DISTINCT FROM $3 AND status = 'running'
                 FOR NO KEY UPDATE
             )
             UPDATE chat.tool_calls AS c SET status = 'interrupted'
@@ -144,7 +144,7 @@ impl Store {
     /// The database fails.
     pub async fn failures(&self, run: &Run) -> Result<Option<u32>, StoreError> {
         let failures = sqlx::query_scalar!(
-            "SELECT failures FROM chat.jobs WHERE id = $1 AND attempt = $2 AND worker_id = $3 AND status = 'running'",
+            "SELECT failures FROM chat.jobs WHERE id = $1 AND attempt = $2 AND worker_id IS NOT DISTINCT FROM $3 AND status = 'running'",
             run.job_id.0,
             run.attempt,
             run.worker.0
@@ -162,7 +162,7 @@ impl Store {
         let owned = sqlx::query_scalar!(
             r#"
             SELECT EXISTS (
-                SELECT FROM chat.jobs WHERE id = $1 AND attempt = $2 AND worker_id = $3 AND status = 'running'
+                SELECT FROM chat.jobs WHERE id = $1 AND attempt = $2 AND worker_id IS NOT DISTINCT FROM $3 AND status = 'running'
             ) AS "owned!"
             "#,
             run.job_id.0,

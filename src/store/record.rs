@@ -201,7 +201,7 @@ pub(super) async fn record(
             SELECT j.id, j.user_id, j.cancel_requested_at IS NOT NULL AS called_off, j.cancel_reason,
                    $33::text IS NOT NULL AND (j.cancel_requested_at IS NULL OR $33::text = 'cancelled') AS ends
             FROM chat.jobs AS j LEFT JOIN conversation AS c ON true
-            WHERE j.id = $1 AND j.attempt = $2 AND j.worker_id = $3 AND j.status = 'running' AND (NOT $5 OR c.id IS NOT NULL)
+            WHERE j.id = $1 AND j.attempt = $2 AND j.worker_id IS NOT DISTINCT FROM $3 AND j.status = 'running' AND (NOT $5 OR c.id IS NOT NULL)
             FOR NO KEY UPDATE OF j
         ), returned AS (
             UPDATE chat.tool_calls AS c

@@ -34,7 +34,7 @@ impl Store {
             r#"
             WITH owned AS (
                 SELECT id, user_id FROM chat.jobs
-                WHERE id = $1 AND attempt = $2 AND worker_id = $3 AND status = 'running' FOR NO KEY UPDATE
+                WHERE id = $1 AND attempt = $2 AND worker_id IS NOT DISTINCT FROM $3 AND status = 'running' FOR NO KEY UPDATE
             ), stored AS (
                 INSERT INTO chat.summaries (conversation_id, up_to_turn, job_id, attempt, model, content, input_tokens,
                     cached_tokens, output_tokens, reasoning_tokens, cost_usd, started_at)
