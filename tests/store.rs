@@ -34,6 +34,8 @@ use ground::{Ground, completed, job_of};
 mod approvals;
 #[path = "store/ground.rs"]
 mod ground;
+#[path = "store/locks.rs"]
+mod locks;
 #[path = "store/prune.rs"]
 mod prune;
 

@@ -77,6 +77,28 @@ async fn an_inbox_that_is_gone_loses_no_result() {
 }
 
 #[tokio::test]
+async fn an_inbox_that_is_full_loses_no_result_and_holds_up_nobody() {
+    friendly()
+        .set("CHAT_CONCURRENCY", "2")
+        .run(async |s| {
+            let full = s.broker.declare_full(&s.name("reply.full")).await;
+            let id = s.send_with(&ask("x"), to(&full)).await;
+            let result = s.result_of(&id).await;
+            assert_eq!(
+                result.header("x-chat-reply-to").as_deref(),
+                Some(full.as_str())
+            );
+            // More refusals that cannot be told than the worker has slots.
+            for _ in 0..6 {
+                s.send_bytes(b"{", to(&full)).await;
+            }
+            let result = s.answer(&ask("y")).await;
+            assert_eq!(result["status"], "completed", "{result}");
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn direct_reply_to_works() {
     friendly()
         .run(async |s| {

@@ -90,6 +90,15 @@ impl Broker {
         self.declare_with("", arguments).await
     }
 
+    /// A queue of this name that is full and refuses what comes.
+    pub(crate) async fn declare_full(&self, name: &str) -> String {
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-max-length".into(), AMQPValue::LongInt(0));
+        let refuse = AMQPValue::LongString("reject-publish".into());
+        arguments.insert("x-overflow".into(), refuse);
+        self.declare_with(name, arguments).await
+    }
+
     async fn declare_with(&self, name: &str, arguments: FieldTable) -> String {
         let exclusive = QueueDeclareOptions {
             exclusive: true,
