@@ -1,5 +1,6 @@
-//! What the model client adds to a call, measured side by side: the same body to the same server, once
-//! by the HTTP library alone, which reads the answer's bytes and nothing of them, and once by the client.
+//! What the model client adds to a call, measured side by side: the same body to the same server, by the
+//! HTTP library alone, which is given the bytes and reads the answer's and nothing of them; by the same, which
+//! writes the body from a JSON value and reads one; and by the client.
 //!
 //! `cargo run --release --example model_overhead`, after `cargo build --release --examples`.
 
@@ -49,7 +50,8 @@ async fn compare(base_url: &str, name: &str, prompt: &Prompt) -> anyhow::Result<
     let model = model(base_url)?;
     let http = reqwest::Client::builder().http1_only().build()?;
     let url = format!("{base_url}/chat/completions");
-    let (mut bare, mut ours) = (Vec::new(), Vec::new());
+    let value: serde_json::Value = serde_json::from_str(&body)?;
+    let (mut bare, mut plain, mut ours) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
         let calls = if round == 0 { WARM_UP } else { CALLS };
         let begun = cpu()?;
@@ -60,6 +62,13 @@ async fn compare(base_url: &str, name: &str, prompt: &Prompt) -> anyhow::Result<
         }
         let between = cpu()?;
         for _ in 0..calls {
+            let request = http.post(&url).body(serde_json::to_vec(&value)?);
+            let request = request.header("content-type", "application/json");
+            let answer = request.send().await?.error_for_status()?.bytes().await?;
+            serde_json::from_slice::<serde_json::Value>(&answer)?;
+        }
+        let then = cpu()?;
+        for _ in 0..calls {
             let deadline = Deadline::after(Duration::from_mins(1));
             model.complete(prompt, deadline).await?;
         }
@@ -67,14 +76,16 @@ async fn compare(base_url: &str, name: &str, prompt: &Prompt) -> anyhow::Result<
         if round > 0 {
             let each = |time: Duration| time.as_secs_f64() * 1e6 / f64::from(CALLS);
             bare.push(each(between.saturating_sub(begun)));
-            ours.push(each(ended.saturating_sub(between)));
+            plain.push(each(then.saturating_sub(between)));
+            ours.push(each(ended.saturating_sub(then)));
         }
     }
-    let (bare, ours) = (median(bare), median(ours));
+    let (bare, plain, ours) = (median(bare), median(plain), median(ours));
     println!(
-        "{name:<11} {:>7} bytes  CPU a call: library alone {bare:>6.1} us  client {ours:>6.1} us  ratio {:.2}",
+        "{name:<11} {:>6} bytes  CPU a call: bytes {bare:>6.1} us  values {plain:>6.1} us  client {ours:>6.1} us  ratios {:.2} {:.2}",
         body.len(),
-        ours / bare
+        ours / bare,
+        ours / plain
     );
     Ok(())
 }
