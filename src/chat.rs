@@ -232,7 +232,13 @@ impl Stop {
     #[must_use]
     pub fn of(finish_reason: Option<&str>) -> Self {
         match finish_reason.map(str::to_ascii_lowercase).as_deref() {
-            Some("length" | "max_tokens" | "max_output_tokens" | "model_length") => Self::Length,
+            Some(
+                "length"
+                | "max_tokens"
+                | "max_output_tokens"
+                | "model_length"
+                | "model_context_window_exceeded",
+            ) => Self::Length,
             Some("content_filter" | "safety") => Self::ContentFilter,
             Some(_) | None => Self::Done,
         }
@@ -326,7 +332,54 @@ pub struct ModelOptions {
     pub parallel_tool_calls: Option<bool>,
     /// `OpenAI`'s `response_format`, passed on unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub response_format: Option<serde_json::Map<String, serde_json::Value>>,
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
+    pub response_format: Option<ResponseFormat>,
+}
+
+/// A JSON object that also keeps how it was written: models answer in the order of a schema's properties.
+/// Two that hold the same are the same, and have the same JSON here, in whatever order.
+#[derive(Clone, Debug)]
+pub struct ResponseFormat {
+    fields: serde_json::Map<String, serde_json::Value>,
+    written: Arc<RawValue>,
+}
+
+impl ResponseFormat {
+    /// What it holds.
+    #[must_use]
+    pub fn fields(&self) -> &serde_json::Map<String, serde_json::Value> {
+        &self.fields
+    }
+
+    /// The JSON as it was written.
+    #[must_use]
+    pub fn written(&self) -> &RawValue {
+        &self.written
+    }
+}
+
+impl PartialEq for ResponseFormat {
+    fn eq(&self, other: &Self) -> bool {
+        self.fields == other.fields
+    }
+}
+
+impl Serialize for ResponseFormat {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.fields.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for ResponseFormat {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let written = Box::<RawValue>::deserialize(deserializer)?;
+        let Ok(serde_json::Value::Object(fields)) = serde_json::from_str(written.get()) else {
+            let found = serde::de::Unexpected::Other("another value");
+            return Err(serde::de::Error::invalid_type(found, &"a map"));
+        };
+        let written = Arc::from(written);
+        Ok(Self { fields, written })
+    }
 }
 
 /// How much a reasoning model thinks.

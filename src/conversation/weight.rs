@@ -35,8 +35,9 @@ pub fn overhead(prompt: &Prompt) -> u64 {
         (texts as u64).div_ceil(JSON_BYTES) + FRAME
     });
     let format = prompt.options.response_format.as_ref();
-    let format = format.and_then(|format| serde_json::to_string(format).ok());
-    let format = format.map_or(0, |json| (json.len() as u64).div_ceil(JSON_BYTES));
+    let format = format.map_or(0, |format| {
+        (format.written().get().len() as u64).div_ceil(JSON_BYTES)
+    });
     tools.sum::<u64>() + format
 }
 

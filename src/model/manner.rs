@@ -1,8 +1,8 @@
 //! How one model is asked: what of a prompt goes into its request, and under which names. Pure.
 
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 
-use crate::chat::{Prompt, ReasoningEffort, ToolChoice};
+use crate::chat::{Prompt, ReasoningEffort, ResponseFormat, ToolChoice};
 use crate::config::{MaxTokensField, ModelOption, ModelProfile};
 
 /// How one model is asked.
@@ -32,7 +32,7 @@ pub(super) enum Reasoning {
 }
 
 /// The options of a request: those of the job, as far as the model takes them, and the model's own.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Wanted<'a> {
     pub(super) temperature: Option<f64>,
     pub(super) top_p: Option<f64>,
@@ -41,7 +41,7 @@ pub(super) struct Wanted<'a> {
     pub(super) stop: Option<&'a [String]>,
     pub(super) reasoning_effort: Option<ReasoningEffort>,
     pub(super) parallel_tool_calls: Option<bool>,
-    pub(super) response_format: Option<&'a Map<String, Value>>,
+    pub(super) response_format: Option<&'a RawValue>,
     /// None for `auto`, which is what a server does unasked.
     pub(super) tool_choice: Option<&'static str>,
 }
@@ -76,7 +76,10 @@ impl<'a> Wanted<'a> {
             response_format: kept(
                 profile,
                 Option_::ResponseFormat,
-                options.response_format.as_ref(),
+                options
+                    .response_format
+                    .as_ref()
+                    .map(ResponseFormat::written),
             ),
             tool_choice: kept(profile, Option_::ToolChoice, choice),
         }

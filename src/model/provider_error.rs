@@ -100,13 +100,27 @@ impl ProviderError {
         if self.is_quota() {
             return 402;
         }
-        match self.word() {
-            word if word.contains("rate_limit") => 429,
-            word if word.contains("api_key") || word.contains("authentication") => 401,
-            word if word.contains("not_found") => 404,
-            word if word.contains("invalid_request") => 400,
-            _ if self.is_context_overflow() || self.is_content_filter() => 400,
-            _ => 502,
+        let says = |words: &[&str]| {
+            let says = |given: &str| words.iter().any(|word| given.contains(word));
+            says(&self.code) || says(&self.kind)
+        };
+        if says(&["rate_limit"]) {
+            429
+        } else if self.is_context_overflow() || self.is_content_filter() {
+            400
+        } else if says(&["api_key", "authentication"]) {
+            401
+        } else if says(&["not_found"]) {
+            404
+        } else if says(&[
+            "invalid_request",
+            "invalid_prompt",
+            "invalid_image",
+            "unsupported_",
+        ]) {
+            400
+        } else {
+            502
         }
     }
 
@@ -151,9 +165,10 @@ impl ProviderError {
 
     /// A filter stopped the request.
     pub(super) fn is_content_filter(&self) -> bool {
-        const WORDS: [&str; 4] = [
+        const WORDS: [&str; 5] = [
             "content_filter",
             "content_policy_violation",
+            "image_content_policy_violation",
             "responsibleaipolicyviolation",
             "data_inspection_failed",
         ];
@@ -174,7 +189,7 @@ impl ProviderError {
 
     /// The conversation is longer than the model's context.
     pub(super) fn is_context_overflow(&self) -> bool {
-        const PHRASES: [&str; 22] = [
+        const PHRASES: [&str; 32] = [
             "maximum context length",
             "context length exceeded",
             "context length is",
@@ -196,7 +211,17 @@ impl ProviderError {
             "too many tokens",
             "input token count",
             "maximum prompt length",
-            "exceeds the model's maximum",
+            "exceeds the model's maximum context",
+            "exceeds the model's maximum input",
+            "exceeds the model's maximum prompt",
+            "`inputs` must have less than",
+            "`inputs` tokens + `max_new_tokens` must be",
+            "greater than the context length",
+            "longer than the model's context length",
+            "exceeded model token limit",
+            "prompt token count of",
+            "range of input length should be",
+            "prompt exceeds max length",
         ];
         const WORDS: [&str; 2] = ["context_length_exceeded", "exceed_context_size_error"];
         // LiteLLM calls any text that is too long a context overflow; only the phrases count.
@@ -230,14 +255,6 @@ impl ProviderError {
             Some(Mend::LimitCompletionTokens)
         } else {
             None
-        }
-    }
-
-    fn word(&self) -> &str {
-        if self.code.is_empty() {
-            &self.kind
-        } else {
-            &self.code
         }
     }
 }

@@ -37,8 +37,9 @@ pub(super) fn after(verdict: &Verdict, attempts: u32, left: Duration, random: f6
     let backoff = trebled.min(LONGEST_BACKOFF).mul_f64(0.5 + 0.5 * random);
     let wait = match after {
         Some(after) if after > LONGEST_WAIT_IN_PLACE => return Next::GiveUp,
-        // Kept in full, and spread a little; a server that says when means it.
-        Some(after) => after + after.mul_f64(0.05 * random),
+        // Kept in full, and spread a little; a server that says when means it, and one that says at once is
+        // not asked at once.
+        Some(after) => (after + after.mul_f64(0.05 * random)).max(backoff),
         None => backoff,
     };
     // An attempt that would start at the deadline is none.

@@ -43,7 +43,9 @@ impl Runner {
         if fallbacks.is_empty() {
             return self.ask_one(job, prompt, (round, gaps)).await;
         }
-        let names = std::iter::once(&*job.model).chain(fallbacks.iter().map(String::as_str));
+        let others = fallbacks.iter().map(String::as_str);
+        let others = others.filter(|name| *name != &*job.model);
+        let names = std::iter::once(&*job.model).chain(others);
         let names = self.standby.order(names, Instant::now());
         let (mut failed, mut later) = (None, None);
         for name in names {

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::context::{counted, prompt};
+use super::context::{Window, counted, prompt};
 use super::patience::insisting;
 use super::permission::Permission;
 use super::run::{JobInHand, Progress, Ran, Runner};
-use crate::chat::{Answer, ModelOptions, Prompt, ToolChoice};
+use crate::chat::{Answer, ModelOptions, Prompt, Stop, ToolChoice};
 use crate::conversation::{Ask, Entry, History, Older, Opening, Summary, overhead};
 use crate::model::Along;
 use crate::store::{NewSummary, StoreError, Written};
@@ -84,7 +84,8 @@ impl Runner {
         history: &History,
         progress: &Progress,
     ) -> Option<Older> {
-        let window = self.window(job).filter(|_| self.jobs.compact)?.tokens;
+        let Window { tokens, reserve } = self.window(job).filter(|_| self.jobs.compact)?;
+        let window = tokens;
         if progress.conversation.iterations() > 0 || history.turns.is_empty() {
             return None;
         }
@@ -94,7 +95,8 @@ impl Runner {
         };
         let overhead = overhead(&prompt(job, offer, ask));
         let draft = opening.with(&progress.conversation);
-        let four_fifths = window / 5 * 4;
+        // Before turns would have to be left out, where more than a fifth is kept for the answer.
+        let four_fifths = (window / 5 * 4).min(window - reserve.min(window));
         if draft.most() + overhead <= four_fifths {
             return None;
         }
@@ -144,7 +146,9 @@ impl Runner {
         };
         permission.settle(&answer.usage);
         self.put_price_on(job, &mut answer);
-        let content = answer.content.unwrap_or_default().trim().to_owned();
+        // One that was cut off stands for nothing, and is paid for all the same.
+        let said = answer.content.filter(|_| answer.stop == Stop::Done);
+        let content = said.unwrap_or_default().trim().to_owned();
         Some(NewSummary {
             summary: Summary {
                 up_to_turn: older.up_to_turn,

@@ -145,13 +145,6 @@ impl Said {
         Some(self.taken(said))
     }
 
-    /// At most `most` of the events that are there already.
-    pub fn more(&mut self, most: usize) -> Vec<Event> {
-        let said = std::iter::from_fn(|| self.receiver.try_recv().ok());
-        let said: Vec<_> = said.take(most).collect();
-        self.taken(said)
-    }
-
     fn taken(&self, said: Vec<(Event, usize)>) -> Vec<Event> {
         let bytes = said.iter().map(|(_, bytes)| bytes).sum();
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);

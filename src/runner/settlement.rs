@@ -40,7 +40,7 @@ pub fn settle(fault: Fault, failures: u32, max_attempts: u32, random: f64) -> Se
         // What was asked for is kept in full, and spread by a twentieth: the sweep adds a moment.
         Some(after) => {
             let after = after.min(LONGEST_ASKED);
-            after + after.mul_f64(0.05 * random)
+            (after + after.mul_f64(0.05 * random)).max(backoff.mul_f64(random))
         }
         None => backoff.mul_f64(random),
     };

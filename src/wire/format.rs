@@ -38,6 +38,7 @@ impl ReplyFormat {
         let Some(format) = &options.response_format else {
             return Ok(None);
         };
+        let format = format.fields();
         match format.get("type") {
             Some(Value::String(kind)) if kind == "json_object" => Ok(Some(Self(Kind::Object))),
             Some(Value::String(kind)) if kind == "json_schema" => {

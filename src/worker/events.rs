@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::Worker;
@@ -16,8 +17,10 @@ use crate::wire::{Event, Happening, JobResult};
 /// Events that are written together.
 const BATCH: usize = 128;
 /// How long others are waited for, to be written with the first: to write each by itself would cost the
-/// worker and the broker twice as much.
+/// worker and the broker twice as much. The end of a job waits for none, unless jobs end all the time.
 const GATHER: Duration = Duration::from_millis(10);
+/// The least time between two writes.
+const PAUSE: Duration = Duration::from_millis(5);
 /// How long the last ones may take when the worker stops.
 const LAST: Duration = Duration::from_millis(500);
 
@@ -25,10 +28,12 @@ const LAST: Duration = Duration::from_millis(500);
 /// that is slow to read slows no run.
 pub(super) async fn announce(mut said: Said, mut announcer: Announcer, stop: CancellationToken) {
     let sending = async {
+        let mut next = Instant::now();
         while let Some(Some(mut events)) = stop.run_until_cancelled(said.next(BATCH)).await {
-            stop.run_until_cancelled(tokio::time::sleep(GATHER)).await;
-            events.extend(said.more(BATCH));
+            let gathering = gather(&mut said, &mut events, next);
+            stop.run_until_cancelled(gathering).await;
             send(&mut announcer, &events).await;
+            next = Instant::now() + PAUSE;
         }
         while !said.is_empty()
             && let Some(events) = said.next(BATCH).await
@@ -43,6 +48,21 @@ pub(super) async fn announce(mut said: Said, mut announcer: Announcer, stop: Can
     tokio::select! {
         () = sending => {}
         () = over => tracing::info!("the last events are lost"),
+    }
+}
+
+/// Waits for more events, for as long as they may wait; not before `next` are they written.
+async fn gather(said: &mut Said, events: &mut Vec<Event>, next: Instant) {
+    let until = Instant::now() + GATHER;
+    while events.len() < BATCH {
+        let has_end = events
+            .iter()
+            .any(|event| matches!(event.what, Happening::JobFinished { .. }));
+        let until = if has_end { next } else { until };
+        match timeout_at(until, said.next(BATCH)).await {
+            Ok(Some(more)) => events.extend(more),
+            Ok(None) | Err(_) => return,
+        }
     }
 }
 

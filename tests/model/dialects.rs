@@ -411,7 +411,7 @@ async fn every_option_reaches_responses_that_it_knows() {
         stop: Some(vec!["END".to_owned()]),
         reasoning_effort: Some(chat_worker::chat::ReasoningEffort::Low),
         parallel_tool_calls: Some(false),
-        response_format: format.as_object().cloned(),
+        response_format: serde_json::from_value(format.clone()).unwrap(),
     };
     let stub = StubModel::start(Script::queue([Reply::text("{}")]));
     let prompt = Prompt {

@@ -15,6 +15,9 @@ use crate::escape::{armour, disarm, disarm_text};
 use crate::ids::JobId;
 use crate::wire::{JobResult, RESULT_TYPE};
 
+/// How long the last events are waited for once the result is there.
+const LAST_EVENTS: Duration = Duration::from_millis(500);
+
 /// A result, and its JSON.
 pub(super) struct Answer {
     pub(super) result: JobResult,
@@ -127,14 +130,59 @@ async fn wait(
     limit: Duration,
 ) -> anyhow::Result<Answer> {
     let deadline = Deadline::after(limit);
+    let mut heard = Heard::Nothing;
     while let Some(letter) = inbox.next(deadline.left()).await? {
         match open(&letter)? {
-            Some(Opened::Result(answer)) if answer.result.job_id == job => return Ok(*answer),
-            Some(Opened::Event(event)) => watch.show(*event)?,
+            Some(Opened::Result(answer)) if answer.result.job_id == job => {
+                if heard == Heard::More {
+                    hear_out(inbox, watch).await?;
+                }
+                return Ok(*answer);
+            }
+            Some(Opened::Event(event)) => {
+                heard = Heard::of(&event);
+                watch.show(*event)?;
+            }
             Some(Opened::Result(_)) | None => {}
         }
     }
     Err(too_late(limit))
+}
+
+/// What was heard of the job.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    /// Nothing: perhaps nothing ever is.
+    Nothing,
+    /// There is more to come.
+    More,
+    /// The last of it.
+    End,
+}
+
+impl Heard {
+    fn of(event: &Shown) -> Self {
+        if event.is_last() {
+            Self::End
+        } else {
+            Self::More
+        }
+    }
+}
+
+/// Shows what happened before the result came: events take another way, which may be longer.
+async fn hear_out(inbox: &mut ReplyInbox, watch: &mut Watch) -> anyhow::Result<()> {
+    let deadline = Deadline::after(LAST_EVENTS);
+    while let Some(letter) = inbox.next(deadline.left()).await? {
+        if let Some(Opened::Event(event)) = open(&letter)? {
+            let heard = Heard::of(&event);
+            watch.show(*event)?;
+            if heard == Heard::End {
+                break;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What is said when the result of one job does not come.

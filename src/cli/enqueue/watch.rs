@@ -42,6 +42,11 @@ enum Told {
 }
 
 impl Shown {
+    /// Whether nothing more happens to the job.
+    pub(super) fn is_last(&self) -> bool {
+        self.event == "job.finished"
+    }
+
     fn told(self) -> Told {
         let why = |error: Option<Wrong>| {
             error.map_or_else(String::new, |error| format!(": {}", error.message))

@@ -13,6 +13,15 @@ use super::super::usage::usage;
 use crate::chat::{Answer, Stop};
 use crate::escape::{armour, is_too_deep};
 
+/// Finish reasons of a generation that broke off, whatever there is of it: `OpenRouter`'s, `DeepSeek`'s, vLLM's,
+/// Zhipu's.
+const BROKE_OFF: [&str; 4] = [
+    "error",
+    "insufficient_system_resource",
+    "abort",
+    "network_error",
+];
+
 #[derive(Deserialize)]
 struct Reply<'a> {
     #[serde(borrow)]
@@ -58,11 +67,10 @@ pub(in crate::model) fn read(reply: &RawValue) -> Result<Answer, Verdict> {
         return Err(Verdict::error_in_reply(error));
     }
     let finish_reason = words(choice.finish_reason);
-    // OpenRouter's word for a generation that broke off.
-    if finish_reason.as_deref() == Some("error") {
-        return Err(Verdict::malformed(
-            "a reply that ends with the finish reason `error`",
-        ));
+    if let Some(reason) = finish_reason.as_deref().filter(|it| BROKE_OFF.contains(it)) {
+        return Err(Verdict::malformed(&format!(
+            "a reply that ends with the finish reason `{reason}`"
+        )));
     }
     let message = choice
         .message

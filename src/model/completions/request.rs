@@ -42,7 +42,7 @@ pub(in crate::model) struct Request<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     reasoning_effort: Option<ReasoningEffort>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    response_format: Option<&'a serde_json::Map<String, serde_json::Value>>,
+    response_format: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stream: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]

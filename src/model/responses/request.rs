@@ -3,11 +3,13 @@
 //! Shapes: <https://platform.openai.com/docs/api-reference/responses/create>. Of a job's options the
 //! API has no `seed` and no `stop`.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 
 use super::super::legal::Line;
+use super::super::lenient::Fields;
 use super::super::manner::{Manner, Reasoning};
 use super::item::{Item, items};
 use crate::chat::{ReasoningEffort, ToolSpec};
@@ -37,7 +39,7 @@ pub(in crate::model) struct Request<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     reasoning: Option<Effort>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    text: Option<Format>,
+    text: Option<Format<'a>>,
     store: bool,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     include: &'static [&'static str],
@@ -62,8 +64,17 @@ struct Effort {
 }
 
 #[derive(Serialize)]
-struct Format {
-    format: Map<String, Value>,
+struct Format<'a> {
+    format: InOrder<'a>,
+}
+
+/// An object whose fields stand in this order.
+struct InOrder<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl Serialize for InOrder<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(key, json)| (key, json)))
+    }
 }
 
 impl<'a> Request<'a> {
@@ -106,16 +117,16 @@ fn tool(spec: &ToolSpec) -> Tool<'_> {
 }
 
 /// `response_format` of Chat Completions: what stands in its `json_schema` stands beside the type here.
-fn format(given: &Map<String, Value>) -> Format {
-    let mut format = Map::new();
-    for (key, value) in given {
-        if let Value::Object(schema) = value
-            && key == "json_schema"
-        {
-            format.extend(schema.clone());
+fn format(given: &RawValue) -> Format<'_> {
+    let mut format = Vec::new();
+    for (key, json) in Fields::read(given).0 {
+        if key == "json_schema" && json.get().starts_with('{') {
+            format.extend(Fields::read(json).0);
         } else {
-            format.insert(key.clone(), value.clone());
+            format.push((key, json));
         }
     }
-    Format { format }
+    Format {
+        format: InOrder(format),
+    }
 }

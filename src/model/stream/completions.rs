@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::super::classify::Verdict;
 use super::super::lenient::{Fields, count, elements, text};
-use super::message::{Message, inside, push_key};
+use super::message::{Message, ends_in_half, inside, push_key};
 
 /// What the chunks so far add up to.
 #[derive(Default)]
@@ -22,6 +22,9 @@ pub(super) struct Chunks {
     choice_error: Option<Box<RawValue>>,
     /// Half a surrogate pair of the text: its other half comes with the next chunk.
     half: String,
+    /// The finish reason was said to be nothing at all.
+    has_no_reason: bool,
+    is_done: bool,
 }
 
 impl Chunks {
@@ -37,9 +40,13 @@ impl Chunks {
                 "id" => keep_first(&mut self.id, json),
                 "model" => keep_first(&mut self.model, json),
                 "usage" => keep_last(&mut self.usage, json),
+                "choices" if json.get() == "null" => {}
+                "choices" if !json.get().starts_with('[') => {
+                    return Err(Verdict::malformed("a piece whose choices are no array"));
+                }
                 "choices" => {
                     for choice in elements(json) {
-                        self.take_choice(choice, &mut said);
+                        self.take_choice(choice, &mut said)?;
                     }
                 }
                 _ => {}
@@ -51,11 +58,23 @@ impl Chunks {
         Ok(said)
     }
 
-    /// Of several choices only the first was asked for.
-    fn take_choice(&mut self, choice: &RawValue, said: &mut String) {
+    /// The server says that nothing more comes.
+    pub(super) fn done(&mut self) {
+        // Some never say why the model stopped, and send an empty text to the end.
+        self.is_done = self.has_no_reason && self.has_message;
+    }
+
+    /// Of several choices only the first was asked for. What cannot be read of a piece is missing in the
+    /// answer: such a stream is asked for again.
+    fn take_choice(&mut self, choice: &RawValue, said: &mut String) -> Result<(), Verdict> {
+        if !choice.get().starts_with('{') {
+            return Err(Verdict::malformed(
+                "a piece with a choice that is no object",
+            ));
+        }
         let fields = Fields::read(choice);
         if count(fields.find("index")) != 0 {
-            return;
+            return Ok(());
         }
         for (key, json) in fields.0 {
             match &*key {
@@ -64,23 +83,29 @@ impl Chunks {
                     if json.get().starts_with('{') && (key == "delta" || !self.has_message) =>
                 {
                     self.has_message = true;
+                    self.say(json, said)?;
                     self.message.add(json);
-                    self.say(json, said);
                 }
-                "finish_reason" if json.get() != "\"\"" => {
-                    keep_last(&mut self.finish_reason, json);
+                "delta" if json.get() != "null" => {
+                    return Err(Verdict::malformed("a piece whose delta is no object"));
                 }
+                "finish_reason" if json.get() == "\"\"" => self.has_no_reason = true,
+                "finish_reason" => keep_last(&mut self.finish_reason, json),
                 "error" => keep_last(&mut self.choice_error, json),
                 _ => {}
             }
         }
+        Ok(())
     }
 
-    fn say(&mut self, delta: &RawValue, said: &mut String) {
+    fn say(&mut self, delta: &RawValue, said: &mut String) -> Result<(), Verdict> {
         let fields = Fields::read(delta);
         let Some(content) = fields.find("content") else {
-            return;
+            return Ok(());
         };
+        if !matches!(content.get().as_bytes().first(), Some(b'"' | b'[' | b'n')) {
+            return Err(Verdict::malformed("a piece whose content is no text"));
+        }
         said.push_str(&std::mem::take(&mut self.half));
         if content.get().starts_with('[') {
             for part in elements(content) {
@@ -92,11 +117,12 @@ impl Chunks {
         if ends_in_half(said) {
             self.half = said.split_off(said.len().saturating_sub(6));
         }
+        Ok(())
     }
 
     /// Whether the model has said why it stopped. What may follow is the usage.
     pub(super) fn is_finished(&self) -> bool {
-        self.finish_reason.is_some() || self.choice_error.is_some()
+        self.finish_reason.is_some() || self.choice_error.is_some() || self.is_done
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -144,21 +170,6 @@ fn inside_of_part(part: &RawValue) -> &str {
     }
     let fields = Fields::read(part);
     fields.find("text").map_or("", |text| inside(text.get()))
-}
-
-/// Whether a text ends in the first half of a surrogate pair, written as an escape.
-fn ends_in_half(said: &str) -> bool {
-    let Some(escape) = said.get(said.len().saturating_sub(6)..) else {
-        return false;
-    };
-    let Some(digits) = escape.strip_prefix("\\u") else {
-        return false;
-    };
-    // Escaped itself, the backslash begins no escape: an odd number of them stands there then.
-    let before = said.strip_suffix(escape).unwrap_or_default();
-    let backslashes = before.bytes().rev().take_while(|byte| *byte == b'\\');
-    let unit = u16::from_str_radix(digits, 16);
-    backslashes.count() % 2 == 0 && unit.is_ok_and(|unit| (0xD800..0xDC00).contains(&unit))
 }
 
 fn keep_first(kept: &mut Option<Box<RawValue>>, json: &RawValue) {

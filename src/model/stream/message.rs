@@ -145,3 +145,18 @@ pub(super) fn inside(string: &str) -> &str {
         .and_then(|rest| rest.strip_suffix('"'))
         .unwrap_or_default()
 }
+
+/// Whether a text ends in the first half of a surrogate pair, written as an escape.
+pub(super) fn ends_in_half(said: &str) -> bool {
+    let Some(escape) = said.get(said.len().saturating_sub(6)..) else {
+        return false;
+    };
+    let Some(digits) = escape.strip_prefix("\\u") else {
+        return false;
+    };
+    // Escaped itself, the backslash begins no escape: an odd number of them stands there then.
+    let before = said.strip_suffix(escape).unwrap_or_default();
+    let backslashes = before.bytes().rev().take_while(|byte| *byte == b'\\');
+    let unit = u16::from_str_radix(digits, 16);
+    backslashes.count() % 2 == 0 && unit.is_ok_and(|unit| (0xD800..0xDC00).contains(&unit))
+}

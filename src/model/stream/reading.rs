@@ -190,23 +190,31 @@ impl<'a> Reading<'a> {
 
     fn take_message(&mut self, message: &Message) -> Result<Course, Verdict> {
         let data = message.data.trim();
-        if data == "[DONE]" {
-            return Ok(Course::Over);
-        }
-        if data.is_empty() {
-            return Ok(Course::GoesOn);
-        }
-        // One JSON value; several, from a server that forgets the empty line between its events.
+        // By itself; or in the last line, from a server that forgets the empty line between its events.
+        let (data, is_done) = match data.strip_suffix("[DONE]") {
+            Some(before) => (before.trim(), true),
+            None => (data, false),
+        };
+        // One JSON value; several, from such a server.
         for json in serde_json::Deserializer::from_str(data).into_iter::<&RawValue>() {
             let json = json.map_err(|_text| Verdict::malformed("a piece that is no JSON"))?;
+            if !json.get().starts_with('{') {
+                return Err(Verdict::malformed("a piece that is no JSON object"));
+            }
             if message.event == "error" && matches!(self.sum, Sum::Completions(_)) {
                 return Err(Verdict::error_in_reply(json));
             }
             let said = match &mut self.sum {
                 Sum::Completions(chunks) => chunks.take(json)?,
-                Sum::Responses(events) => events.take(json)?,
+                Sum::Responses(events) => events.take(json, &message.event)?,
             };
             self.tell(&said);
+        }
+        if is_done {
+            if let Sum::Completions(chunks) = &mut self.sum {
+                chunks.done();
+            }
+            return Ok(Course::Over);
         }
         match &self.sum {
             Sum::Responses(events) if events.is_finished() => Ok(Course::Over),

@@ -6,8 +6,8 @@
 use serde_json::value::RawValue;
 
 use super::super::classify::Verdict;
-use super::super::lenient::{Fields, elements, text};
-use super::message::{inside, push_key};
+use super::super::lenient::{Fields, elements, words};
+use super::message::{ends_in_half, inside, push_key};
 
 /// What the events so far add up to.
 #[derive(Default)]
@@ -16,20 +16,28 @@ pub(super) struct Events {
     /// Items that were finished, for servers whose last event has none.
     items: Vec<Box<RawValue>>,
     bytes: usize,
+    /// Half a surrogate pair of the text: its other half comes with the next event.
+    half: String,
 }
 
 impl Events {
-    /// Takes an event in; what it adds to the text, as the inside of a JSON string.
+    /// Takes an event in; what it adds to the text, as the inside of a JSON string. `name` is that of the
+    /// line before it: some servers say only there which event it is.
     ///
     /// # Errors
     /// The verdict on an event that is an error.
-    pub(super) fn take(&mut self, event: &RawValue) -> Result<String, Verdict> {
+    pub(super) fn take(&mut self, event: &RawValue, name: &str) -> Result<String, Verdict> {
         let fields = Fields::read(event);
-        let kind = fields.find("type").and_then(text).unwrap_or_default();
+        let kind = words(fields.find("type")).unwrap_or_else(|| name.to_owned());
         match kind.as_str() {
             "response.output_text.delta" => {
                 let delta = fields.find("delta").map_or("", |delta| inside(delta.get()));
-                return Ok(delta.to_owned());
+                let mut said = std::mem::take(&mut self.half);
+                said.push_str(delta);
+                if ends_in_half(&said) {
+                    self.half = said.split_off(said.len().saturating_sub(6));
+                }
+                return Ok(said);
             }
             "response.output_item.done" => {
                 if let Some(item) = fields.find("item") {

@@ -266,6 +266,61 @@ fn an_error_in_the_stream_is_one() {
 }
 
 #[test]
+fn a_piece_that_cannot_be_read_is_missing_in_the_answer_and_never_passed_over() {
+    let hello = chunk(&json!({"content": "Hello"}));
+    for odd in [
+        json!("garbage"),
+        json!(42),
+        json!([1]),
+        json!({"choices": "oops"}),
+        json!({"choices": ["oops"]}),
+        json!({"choices": [{"delta": "lo"}]}),
+        chunk(&json!({"content": 7})),
+        chunk(&json!({"content": {"text": "lo"}})),
+    ] {
+        let (read, _) = read(&body(&[hello.clone(), odd.clone(), stop("stop")]));
+        assert_eq!(read.unwrap_err().class, Class::Protocol, "{odd}");
+    }
+    // What says nothing is none of them.
+    for idle in [
+        json!({"choices": null}),
+        json!({"choices": [{"delta": null}]}),
+    ] {
+        let (read, _) = read(&body(&[hello.clone(), idle, stop("stop")]));
+        assert_eq!(answer(&read.unwrap()).content.as_deref(), Some("Hello"));
+    }
+}
+
+#[test]
+fn a_server_that_never_says_why_it_stopped_or_parts_its_events_by_single_lines_is_understood() {
+    let chunks = [chunk(&json!({"content": "Hel"})), stop("")];
+    let (reply, _) = read(&body(&chunks));
+    assert_eq!(answer(&reply.unwrap()).content.as_deref(), Some("Hel"));
+    let cut = read(&body(&chunks).replace("data: [DONE]\n\n", ""));
+    assert!(cut.0.is_err(), "it broke off");
+    let joined = body(&[chunk(&json!({"content": "Hel"})), stop("stop")]);
+    let (reply, _) = read(&joined.replace("\n\n", "\n"));
+    assert_eq!(answer(&reply.unwrap()).content.as_deref(), Some("Hel"));
+}
+
+#[test]
+fn an_event_of_responses_is_what_its_line_or_its_type_says() {
+    let error = json!({"code": "rate_limit_exceeded", "message": "slow down"});
+    let body = format!("event: error\ndata: {error}\n\n");
+    let (read, _) = read_in(Dialect::Responses, &[body.as_bytes()]);
+    assert_eq!(read.unwrap_err().name(), "rate_limited");
+    let delta = |text: &str| {
+        format!("event: response.output_text.delta\ndata: {{\"delta\": \"{text}\"}}\n\n")
+    };
+    let end = json!({"response": {"id": "r", "output": []}});
+    let end = format!("event: response.completed\ndata: {end}\n\n");
+    let body = [delta("a\\ud83d"), delta("\\ude00b"), end].concat();
+    let (read, heard) = read_in(Dialect::Responses, &[body.as_bytes()]);
+    assert!(read.is_ok());
+    assert_eq!(heard, "a\u{1F600}b");
+}
+
+#[test]
 fn a_body_that_is_no_stream_is_the_reply() {
     let plain = r#" {"choices":[{"message":{"content":"plain"},"finish_reason":"stop"}]}"#;
     let (reply, heard) = read(plain);

@@ -251,6 +251,22 @@ fn a_context_that_is_too_long_is_known_in_all_its_spellings() {
             400,
             "This model's maximum prompt length is 131072 but the request contains 150000 tokens.",
         ),
+        (400, "`inputs` tokens + `max_new_tokens` must be <= 4097"),
+        (
+            400,
+            "Trying to keep the first 9000 tokens, which is greater than the context length",
+        ),
+        (
+            400,
+            "The input (5000 tokens) is longer than the model's context length (4096 tokens).",
+        ),
+        (400, "Your request exceeded model token limit: 8192"),
+        (
+            400,
+            "prompt token count of 130000 exceeds the limit of 128000",
+        ),
+        (400, "Range of input length should be [1, 30720]"),
+        (400, "Prompt exceeds max length"),
     ] {
         let body = serde_json::json!({"error": {"message": message, "code": status}});
         let verdict = verdict(status, &[], &body.to_string());
@@ -260,6 +276,7 @@ fn a_context_that_is_too_long_is_known_in_all_its_spellings() {
         "Invalid 'metadata.x': string too long. Expected a string with maximum length 512",
         "Invalid 'messages[0].name': string too long, the context window has nothing to do with it",
         "Invalid input length",
+        "max_tokens 90000 exceeds the model's maximum output tokens 16384",
     ] {
         let body = serde_json::json!({"error": {"message": message}});
         assert_eq!(
@@ -379,6 +396,24 @@ fn errors_inside_a_success_mean_what_they_say() {
         ),
         (
             r#"{"code":"content_filter","message":"x"}"#,
+            ContentFiltered,
+        ),
+        (
+            r#"{"type":"invalid_request_error","code":"unsupported_parameter","message":"x"}"#,
+            Rejected,
+        ),
+        (
+            r#"{"type":"rate_limit_error","code":"tokens","message":"x"}"#,
+            Unavailable,
+        ),
+        (
+            r#"{"type":"authentication_error","code":"bad_key","message":"x"}"#,
+            Auth,
+        ),
+        (r#"{"code":"invalid_prompt","message":"x"}"#, Rejected),
+        (r#"{"code":"invalid_image_url","message":"x"}"#, Rejected),
+        (
+            r#"{"code":"image_content_policy_violation","message":"x"}"#,
             ContentFiltered,
         ),
         (r#"{"message":"something broke"}"#, Unavailable),

@@ -141,7 +141,7 @@ fn every_option_reaches_the_server() {
         stop: Some(vec!["END".to_owned()]),
         reasoning_effort: Some(ReasoningEffort::Low),
         parallel_tool_calls: None,
-        response_format: format.as_object().cloned(),
+        response_format: serde_json::from_value(format.clone()).unwrap(),
     });
     let compatible = json(&body(&prompt));
     assert_eq!(
@@ -159,4 +159,14 @@ fn every_option_reaches_the_server() {
     let openai = json(&body_for(&prompt, &openai));
     assert_eq!(openai["max_completion_tokens"], json!(800));
     assert_eq!(openai["max_tokens"], json!(null));
+}
+
+#[test]
+fn the_properties_of_a_schema_stay_in_their_order() {
+    let options = r#"{"response_format":{"type":"json_schema","json_schema":{"name":"x","schema":{"type":"object","properties":{"reasoning":{},"answer":{}}}}}}"#;
+    let mut prompt = prompt(vec![user("Hi")]);
+    prompt.options = serde_json::from_str(options).unwrap();
+    let sent = body(&prompt);
+    let at = |word: &str| sent.find(word).unwrap_or_else(|| panic!("{word}: {sent}"));
+    assert!(at("reasoning") < at("answer"), "{sent}");
 }
