@@ -13,6 +13,16 @@ fn main() -> ExitCode {
     if let Some(code) = chat_worker::cli::guard() {
         return code;
     }
+    // Tool servers run as the same user, and the environment here holds what theirs must not: nobody but root
+    // may look into this process. (What it starts may be looked into again.)
+    let hidden =
+        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    if let Err(error) = hidden {
+        return complain(
+            &format!("the process cannot be hidden from its tools: {error}"),
+            1,
+        );
+    }
     // While there is one thread only, and before clap looks at the environment.
     if let Err(problem) = read_dot_env() {
         return complain(&problem, USAGE);

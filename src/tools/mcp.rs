@@ -162,7 +162,11 @@ impl McpSession {
         let mut params = CallToolRequestParams::new(request.tool.clone())
             .with_arguments(request.arguments.clone());
         for round in 0..rounds::MAX_ROUNDS {
-            let patience = request.patience.after(begun.elapsed());
+            let mut patience = request.patience.after(begun.elapsed());
+            if round > 0 {
+                // What was waited for a process was of the first silence.
+                patience.waited = Duration::ZERO;
+            }
             let result = self.ask(params.clone(), &request, patience, &halt).await?;
             match rounds::read(&result, self.elicitation) {
                 Round::Done => return Ok(result),
@@ -171,9 +175,11 @@ impl McpSession {
                     if answers.is_none() {
                         // The server is not ready yet, and does not say when it will be.
                         let pause = PAUSE * 2_u32.saturating_pow(u32::try_from(round).unwrap_or(0));
+                        let left = request.patience.after(begun.elapsed()).total;
                         tokio::select! {
-                            () = tokio::time::sleep(pause) => {}
+                            () = tokio::time::sleep(pause.min(left)) => {}
                             () = halt.cancelled.cancelled() => return Err(CallError::Settled),
+                            () = halt.ended.cancelled() => return Err(CallError::Gone),
                         }
                     }
                     (params.input_responses, params.request_state) = (answers, state);
@@ -201,7 +207,7 @@ impl McpSession {
         let sent = self.service.peer().send_cancellable_request(call, options);
         let handle = tokio::time::timeout(patience.first(), sent)
             .await
-            .map_err(|_elapsed| CallError::TimedOut(patience.idle))?
+            .map_err(|_elapsed| CallError::TimedOut(patience.idle.min(patience.total)))?
             .map_err(|_closed| CallError::NotSent)?;
         let id = handle.id.clone();
         let mut following = self.board.follow(&handle.progress_token);

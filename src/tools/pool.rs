@@ -104,10 +104,11 @@ impl Processes {
     pub(super) fn wants(&self) -> bool {
         match self {
             Self::Each(each) => each.wants(),
-            // Locked: one is being started.
-            Self::One(core, seat) => seat
-                .try_lock()
-                .is_some_and(|seated| seated.fit(core).is_none()),
+            // Locked: one is being started; or calls look in vain, since none is to be started for them.
+            Self::One(core, seat) => match seat.try_lock() {
+                Some(seated) => seated.fit(core).is_none(),
+                None => core.is_resting(),
+            },
             Self::Kept(kept) => kept.wants(),
         }
     }

@@ -53,7 +53,10 @@ impl Schema {
         if whole.to_string().len() > MAX_GIVEN_BYTES {
             return Err(format!("its schema is larger than {MAX_GIVEN_BYTES} bytes"));
         }
-        let compiled = jsonschema::options().offline().build(&whole);
+        // What takes too long to be looked at is left to the server.
+        let compiled = is_cheap(&whole)
+            .then(|| jsonschema::options().offline().build(&whole).ok())
+            .flatten();
         let Value::Object(root) = whole else {
             return Err("its schema is no object".to_owned());
         };
@@ -69,7 +72,7 @@ impl Schema {
         }
         Ok(Self {
             shown: shown.into(),
-            validator: compiled.ok(),
+            validator: compiled,
         })
     }
 
@@ -156,6 +159,56 @@ fn is_shallow(value: &Value, levels: usize) -> bool {
     }
 }
 
+/// The most parts of a schema that one value may be held against.
+const MOST_PARTS: u32 = 2_000;
+
+/// Whether no value is held against too many parts of `root`. References are followed: a few that name
+/// each other twice would come to more parts than can be looked at in a lifetime, or never end.
+fn is_cheap(root: &Value) -> bool {
+    fn each(root: &Value, value: &Value) -> bool {
+        let mut most = MOST_PARTS;
+        let fits = parts(root, value, &mut Vec::new(), &mut most);
+        fits && match value {
+            Value::Object(map) => map.values().all(|value| each(root, value)),
+            Value::Array(items) => items.iter().all(|value| each(root, value)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+        }
+    }
+    each(root, root)
+}
+
+/// Counts down `most` by the parts of `schema` that hold for the same value; whether it is enough.
+fn parts<'a>(root: &'a Value, schema: &'a Value, open: &mut Vec<&'a str>, most: &mut u32) -> bool {
+    let Some(left) = most.checked_sub(1) else {
+        return false;
+    };
+    *most = left;
+    let Value::Object(map) = schema else {
+        return true;
+    };
+    map.iter().all(|(key, value)| match (key.as_str(), value) {
+        ("$ref" | "$dynamicRef", Value::String(name)) => {
+            // One that leads back to itself never ends.
+            if open.contains(&name.as_str()) {
+                return false;
+            }
+            let there = name.strip_prefix('#').and_then(|at| root.pointer(at));
+            open.push(name);
+            let fits = there.is_none_or(|there| parts(root, there, open, most));
+            open.pop();
+            fits
+        }
+        ("allOf" | "anyOf" | "oneOf", Value::Array(items)) => {
+            items.iter().all(|item| parts(root, item, open, most))
+        }
+        ("not" | "if" | "then" | "else", one) => parts(root, one, open, most),
+        ("dependentSchemas", Value::Object(all)) => {
+            all.values().all(|one| parts(root, one, open, most))
+        }
+        _ => true,
+    })
+}
+
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -173,6 +226,28 @@ mod tests {
 
     fn schema(given: Value) -> Schema {
         Schema::new(Some(given), "").unwrap()
+    }
+
+    #[test]
+    fn a_schema_whose_parts_name_each_other_without_end_holds_nothing_up() {
+        let twice = |name: String| json!({"allOf": [{"$ref": &name}, {"$ref": &name}]});
+        let mut defs: Map<String, Value> = (0..40)
+            .map(|number| {
+                (
+                    format!("d{number}"),
+                    twice(format!("#/$defs/d{}", number + 1)),
+                )
+            })
+            .collect();
+        defs.insert("d40".to_owned(), json!({}));
+        let bomb =
+            json!({"type": "object", "properties": {"a": {"$ref": "#/$defs/d0"}}, "$defs": defs});
+        assert!(schema(bomb).read(r#"{"a": 1}"#).is_ok());
+        let endless = json!({"type": "object", "allOf": [{"$ref": "#"}]});
+        assert!(schema(endless).read("{}").is_ok());
+        // A tree of nodes is none of them.
+        let tree = json!({"type": "object", "properties": {"next": {"$ref": "#"}, "n": {"type": "integer"}}});
+        assert!(schema(tree).read(r#"{"next": {"n": "x"}}"#).is_err());
     }
 
     #[test]

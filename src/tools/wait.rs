@@ -47,7 +47,6 @@ impl Patience {
     /// With no more than `left` all in all.
     pub(super) fn within(self, left: Duration) -> Self {
         Self {
-            idle: self.idle.min(left),
             total: self.total.min(left),
             ..self
         }

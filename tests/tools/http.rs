@@ -1,7 +1,7 @@
 //! Tool servers over HTTP: what is sent, to whom, and what becomes of answers that are none.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
@@ -366,4 +366,47 @@ async fn the_era_of_a_server_is_remembered_and_may_be_fixed() {
     assert_eq!(tools.call("web__echo", ECHO).await.text, "hello");
     tools.end().await;
     assert_eq!(elsewhere.asked("server/discover").len(), 1);
+}
+
+/// Many calls find the server down together, and are refused at once while it is; the keeper looks for it
+/// all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_goes_down_under_many_calls_is_found_again() {
+    let down = Arc::new(AtomicBool::new(false));
+    let is_down = Arc::clone(&down);
+    let elsewhere = Elsewhere::answering(move |seen| {
+        let code = if seen.asks() == "tools/call" {
+            StatusCode::NOT_FOUND
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        };
+        is_down.load(Ordering::SeqCst).then(|| status(code))
+    })
+    .await;
+    let tools = Tools::start([elsewhere.server(&[])]);
+    let offer = tools.offer().await;
+    assert_eq!(tools.call_of(&offer, "web__echo", ECHO).await.text, "hello");
+    down.store(true, Ordering::SeqCst);
+    let calls = (0..64).map(|_| tools.call_of(&offer, "web__echo", ECHO));
+    for outcome in futures_util::future::join_all(calls).await {
+        assert_eq!(outcome.status, OutcomeStatus::Failed, "{}", outcome.text);
+    }
+    down.store(false, Ordering::SeqCst);
+    // Nobody calls meanwhile: it is the keeper that finds it.
+    let ready = async || (tools.health().state == ServerState::Ready).then_some(());
+    eventually("the server is found again", ready).await;
+    assert_eq!(tools.call_of(&offer, "web__echo", ECHO).await.text, "hello");
+}
+
+#[tokio::test]
+async fn a_server_that_offers_no_stream_of_its_own_keeps_its_session() {
+    for code in [StatusCode::NOT_FOUND, StatusCode::BAD_REQUEST] {
+        let elsewhere =
+            Elsewhere::answering(move |seen| (seen.method == "GET").then(|| status(code))).await;
+        let tools = Tools::start([elsewhere.server(&[])]);
+        for _ in 0..20 {
+            assert_eq!(tools.call("web__echo", ECHO).await.text, "hello");
+        }
+        assert_eq!(elsewhere.asked("initialize").len(), 1, "{code}");
+    }
 }

@@ -119,6 +119,20 @@ fn refusal(
     Err(HttpError::Status(status))
 }
 
+/// How servers say so. An argument that happens to be called after a session is none of it: a call that was
+/// seen must not be made again.
+const FORGOTTEN: [&str; 9] = [
+    "valid session",
+    "invalid session",
+    "unknown session",
+    "no session",
+    "session id",
+    "session not found",
+    "session expired",
+    "mcp-session-id",
+    "not initialized",
+];
+
 /// Whether a server says that it does not know the session. The specification wants a 404; many
 /// servers after their restart say a 400 with words.
 fn forgets(status: StatusCode, body: &[u8]) -> bool {
@@ -126,7 +140,7 @@ fn forgets(status: StatusCode, body: &[u8]) -> bool {
         StatusCode::NOT_FOUND | StatusCode::GONE => true,
         StatusCode::BAD_REQUEST => {
             let text = String::from_utf8_lossy(body).to_ascii_lowercase();
-            text.contains("session") || text.contains("not initialized")
+            FORGOTTEN.iter().any(|words| text.contains(words))
         }
         _ => false,
     }

@@ -41,6 +41,8 @@ pub(super) struct Courier {
     pub(super) most: usize,
     /// Set when an answer was longer than that.
     pub(super) overrun: Arc<AtomicBool>,
+    /// Whether the session had a stream of its own once: not every server offers one.
+    pub(super) streamed: Arc<AtomicBool>,
     /// Cancelled when the server is heard not to know the session.
     pub(super) lost: CancellationToken,
 }
@@ -195,6 +197,7 @@ impl StreamableHttpClient for Courier {
             .map_err(StreamableHttpError::Client)?;
         let status = response.status();
         if status.is_success() && answer::is(&response, EVENT_STREAM_MIME_TYPE) {
+            self.streamed.store(true, Ordering::Relaxed);
             return Ok(sse::events(response, self.most, Arc::clone(&self.overrun)));
         }
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
@@ -202,7 +205,8 @@ impl StreamableHttpClient for Courier {
         }
         // A server need not have such a stream. One that has had it has forgotten the session.
         let forgot = matches!(status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND);
-        if forgot && session_id.is_some() {
+        let had = last_event_id.is_some() || self.streamed.load(Ordering::Relaxed);
+        if forgot && had && session_id.is_some() {
             self.lost.cancel();
         }
         Err(StreamableHttpError::ServerDoesNotSupportSse)

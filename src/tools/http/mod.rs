@@ -78,6 +78,7 @@ pub(super) async fn open(
         tokens: core.endpoint().tokens(config),
         most,
         overrun: Arc::default(),
+        streamed: Arc::default(),
         lost: CancellationToken::new(),
     };
     let (overrun, lost) = (Arc::clone(&courier.overrun), courier.lost.clone());
