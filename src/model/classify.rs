@@ -177,7 +177,7 @@ fn class(status: u16, hints: &Hints, error: &ProviderError) -> Class {
     let filtered = error.is_content_filter() || (status == 403 && error.is_moderation());
     match status {
         402 => Class::Quota,
-        429 if error.is_quota() => Class::Quota,
+        400 | 403 | 429 if error.is_quota() => Class::Quota,
         // More tokens in one request than the limit of a minute: waiting does not help.
         429 if error.is_request_too_large() => Class::ContextTooLong,
         400..=499 if filtered => Class::ContentFiltered,

@@ -158,6 +158,10 @@ impl Inner {
         loop {
             self.pass_gate(&asking, attempts, deadline).await?;
             let entered = timeout(deadline.left(), self.throttle.enter(&prompt.model)).await;
+            // It may have been closed while this call waited for others to end.
+            if entered.is_ok() && !self.gate.wait(&prompt.model, Instant::now()).is_zero() {
+                continue;
+            }
             let permitted = match permit {
                 Some(permit) if entered.is_ok() => timeout(deadline.left(), permit.attempt()).await,
                 Some(_) | None => Ok(true),
@@ -173,6 +177,10 @@ impl Inner {
             attempts += 1;
             let begun = Instant::now();
             let attempted = self.attempt(&asking, attempts, limit).await;
+            // Before anybody else may leave in its stead.
+            if let Err(verdict) = &attempted {
+                self.hold_others(&prompt.model, verdict);
+            }
             under_way.ended(
                 attempted
                     .as_ref()
@@ -196,7 +204,6 @@ impl Inner {
                 tracing::info!(mend = ?verdict.mend, "the model wants to be asked in another way");
                 continue;
             }
-            self.hold_others(&prompt.model, &verdict);
             match retry::after(&verdict, attempts, deadline.left(), fastrand::f64()) {
                 Next::Again(wait) => {
                     meter::model_called_again();

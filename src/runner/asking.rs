@@ -56,6 +56,11 @@ impl Runner {
                     tracing::warn!(model.name = name, %error, "the model stays down");
                     failed = Some(worth_telling(failed, error));
                 }
+                // What one that stands in does not take, the job's own may.
+                Asked::Failed(error) if name != &*job.model => {
+                    tracing::warn!(model.name = name, %error, "the model cannot stand in");
+                    failed = Some(worth_telling(failed, error));
+                }
                 // Others may have room where the limit of one that stands in is used up.
                 Asked::Later(wait) if name != &*job.model => later = Some(wait),
                 Asked::Answered(answered) => {
