@@ -16,7 +16,7 @@ use crate::ids::JobId;
 use crate::wire::{JobResult, RESULT_TYPE};
 
 /// How long the last events are waited for once the result is there.
-const LAST_EVENTS: Duration = Duration::from_millis(500);
+const LAST_EVENTS: Duration = Duration::from_secs(2);
 
 /// A result, and its JSON.
 pub(super) struct Answer {
@@ -101,11 +101,11 @@ async fn ask(
     (broker, limit): (&BrokerConfig, Duration),
     aloud: bool,
 ) -> anyhow::Result<(Answer, String)> {
-    let mut inbox = inbox_with_events(job.id, broker).await?;
+    let (mut inbox, heard) = inbox_with_events(job.id, broker).await?;
     let message = job.message(sender.names(), Some(inbox.name()));
     sender.send(message).await?;
     let mut watch = Watch::new(&format!("job {} is sent", job.id), aloud);
-    let waited = wait(&mut inbox, job.id, &mut watch, limit).await;
+    let waited = wait(&mut inbox, (job.id, heard), &mut watch, limit).await;
     let said = watch.end();
     inbox.close().await;
     let answer =
@@ -114,23 +114,25 @@ async fn ask(
 }
 
 /// An inbox that the job's events come to as well, if this user may have them.
-async fn inbox_with_events(job: JobId, config: &BrokerConfig) -> anyhow::Result<ReplyInbox> {
+async fn inbox_with_events(
+    job: JobId,
+    config: &BrokerConfig,
+) -> anyhow::Result<(ReplyInbox, Heard)> {
     let inbox = open_inbox(config).await?;
     match inbox.also_events(job).await {
-        Ok(()) => Ok(inbox),
+        Ok(()) => Ok((inbox, Heard::More)),
         // The refusal closed the channel.
-        Err(_no_progress) => open_inbox(config).await,
+        Err(_no_progress) => Ok((open_inbox(config).await?, Heard::End)),
     }
 }
 
 async fn wait(
     inbox: &mut ReplyInbox,
-    job: JobId,
+    (job, mut heard): (JobId, Heard),
     watch: &mut Watch,
     limit: Duration,
 ) -> anyhow::Result<Answer> {
     let deadline = Deadline::after(limit);
-    let mut heard = Heard::Nothing;
     while let Some(letter) = inbox.next(deadline.left()).await? {
         match open(&letter)? {
             Some(Opened::Result(answer)) if answer.result.job_id == job => {
@@ -152,11 +154,9 @@ async fn wait(
 /// What was heard of the job.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Heard {
-    /// Nothing: perhaps nothing ever is.
-    Nothing,
     /// There is more to come.
     More,
-    /// The last of it.
+    /// All that there is.
     End,
 }
 
