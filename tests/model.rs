@@ -17,7 +17,7 @@ use chat_worker::chat::{
 use chat_worker::clock::Deadline;
 use chat_worker::config::{Api, ModelConfig, ModelProfile, ProviderConfig, Secret};
 use chat_worker::fault::{ErrorCode, Fault};
-use chat_worker::model::{Model, ModelError};
+use chat_worker::model::{Along, Model, ModelError};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -93,6 +93,37 @@ fn hello() -> Prompt {
 
 fn soon() -> Deadline {
     Deadline::after(Duration::from_mins(1))
+}
+
+/// Permits so many attempts.
+struct Permits(Mutex<u32>);
+
+impl chat_worker::model::Permit for Permits {
+    fn attempt(&self) -> futures_util::future::BoxFuture<'_, bool> {
+        let mut left = self.0.lock().unwrap();
+        let permitted = *left > 0;
+        *left = left.saturating_sub(1);
+        Box::pin(std::future::ready(permitted))
+    }
+}
+
+#[tokio::test]
+async fn each_attempt_is_permitted_or_not_made() {
+    let down = || Reply::error(503, "server_error", "overloaded", "Down");
+    for (permits, requests) in [(0, 0), (1, 1), (2, 2)] {
+        let (stub, model) = replies([down(), down(), Reply::text("Hi")]);
+        let permit = Permits(Mutex::new(permits));
+        let along = Along {
+            permit: Some(&permit),
+            ..Along::default()
+        };
+        let error = model.complete_along(&hello(), soon(), along).await;
+        assert!(
+            matches!(error, Err(ModelError::NotPermitted)),
+            "{permits}: {error:?}"
+        );
+        assert_eq!(stub.requests().len(), requests);
+    }
 }
 
 /// The time between two requests.

@@ -759,7 +759,7 @@ fn next(conversation: &Conversation) -> Step {
     match conversation.next_step(now()) {
         Step::CallTools(mut calls) => {
             for call in &mut calls {
-                call.interrupted = false;
+                call.interrupted = None;
                 call.approval = Approval::NotAsked;
             }
             Step::CallTools(calls)
@@ -911,6 +911,11 @@ async fn a_summary_stands_for_the_turns_before_it_and_counts_in_its_job() {
             .unwrap()
             .totals();
         assert_eq!((totals.iterations, totals.usage), (0, new.usage));
+        // So it does where no run ends the job.
+        let failure = Failure::new(ErrorCode::Internal, "x");
+        let closed = ground.store.close_run(&second.run, failure).await.unwrap();
+        let result = closed.expect("it is ended").result.result;
+        assert_eq!((result.iterations, result.usage), (0, new.usage));
     })
     .await;
 }

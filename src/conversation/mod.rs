@@ -24,5 +24,5 @@ pub use hygiene::repeated;
 pub use limits::Limits;
 pub use prompt::{Opening, model_view, system_prompt};
 pub use state::{Conversation, Entry, IllegalEntry, Totals};
-pub use step::{Approval, Ask, Outcome, PendingCall, Step};
+pub use step::{Approval, Ask, Interrupted, Outcome, PendingCall, Step};
 pub use weight::{Count, overhead};

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::hygiene::{Repetition, repetition};
 use super::limits::Limits;
-use super::step::{Approval, Ask, Outcome, PendingCall, Step};
+use super::step::{Approval, Ask, Interrupted, Outcome, PendingCall, Step};
 use crate::chat::{Answer, ToolChoice, ToolOutcome, Usage};
 use crate::config::OnIterationLimit;
 use crate::fault::{ErrorCode, Failure};
@@ -24,6 +24,8 @@ pub enum Entry {
     Interrupted {
         /// The call's place, from 1.
         position: u32,
+        /// The server that it went to, if that was stored.
+        server: Option<Arc<str>>,
     },
     /// The call at this position of the last answer needs a person's word before it is made.
     Held {
@@ -68,7 +70,7 @@ pub(super) struct Round {
 #[derive(Clone, Debug)]
 pub(super) enum CallState {
     Pending {
-        interrupted: bool,
+        interrupted: Option<Interrupted>,
         approval: Approval,
     },
     Done(ToolOutcome),
@@ -139,28 +141,28 @@ impl Conversation {
                     return Err(IllegalEntry::Answer);
                 }
                 let pending = || CallState::Pending {
-                    interrupted: false,
+                    interrupted: None,
                     approval: Approval::NotAsked,
                 };
                 let calls = answer.tool_calls.iter().map(|_| pending()).collect();
                 self.rounds.push(Round { answer, calls });
             }
-            Entry::Interrupted { position } => {
+            Entry::Interrupted { position, server } => {
                 // It had been begun, so that it was approved where it had to be.
                 *self.pending(position)? = CallState::Pending {
-                    interrupted: true,
+                    interrupted: Some(Interrupted { server }),
                     approval: Approval::Given,
                 };
             }
             Entry::Held { position } => {
                 *self.pending(position)? = CallState::Pending {
-                    interrupted: false,
+                    interrupted: None,
                     approval: Approval::Awaited,
                 };
             }
             Entry::Approved { position } => {
                 *self.pending(position)? = CallState::Pending {
-                    interrupted: false,
+                    interrupted: None,
                     approval: Approval::Given,
                 };
             }
@@ -271,7 +273,7 @@ impl Conversation {
                 } => Some(PendingCall {
                     position,
                     call: call.clone(),
-                    interrupted: *interrupted,
+                    interrupted: interrupted.clone(),
                     is_repeated: repetition(&self.rounds, call) != Repetition::New,
                     approval: *approval,
                 }),
@@ -283,7 +285,9 @@ impl Conversation {
     /// Whether a run that died has left calls behind that nobody has dealt with yet.
     #[must_use]
     pub fn has_interrupted_calls(&self) -> bool {
-        self.pending_calls().iter().any(|call| call.interrupted)
+        self.pending_calls()
+            .iter()
+            .any(|call| call.interrupted.is_some())
     }
 
     /// The places of the last answer's calls that wait for a person's word.

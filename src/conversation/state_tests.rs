@@ -269,7 +269,10 @@ fn calls_that_a_dead_run_began_are_open_until_they_return() {
         resumed.has_interrupted_calls()
     };
     assert!(!open(&log));
-    log.push(Entry::Interrupted { position: 2 });
+    log.push(Entry::Interrupted {
+        position: 2,
+        server: None,
+    });
     assert!(open(&log));
     log.push(returned(2));
     assert!(!open(&log));
@@ -376,10 +379,13 @@ fn step_after_a_death(limits: Limits, log: &[Entry], live: &Step) -> (Step, Step
     let mut expected = live.clone();
     if let Step::CallTools(calls) = &mut expected {
         for call in calls {
-            call.interrupted = true;
+            let server = Some("calc".into());
+            call.interrupted = Some(Interrupted {
+                server: server.clone(),
+            });
             call.approval = Approval::Given;
             let position = call.position;
-            log.push(Entry::Interrupted { position });
+            log.push(Entry::Interrupted { position, server });
         }
     }
     (step(limits, log), expected)

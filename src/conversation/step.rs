@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use crate::chat::{ToolCall, ToolChoice};
 use crate::fault::Failure;
 use crate::wire::FinishReason;
@@ -31,12 +33,19 @@ pub struct PendingCall {
     pub position: u32,
     /// The call.
     pub call: ToolCall,
-    /// Whether an earlier run had begun it and died: what it did is unknown.
-    pub interrupted: bool,
+    /// An earlier run had begun it and died: what it did is unknown.
+    pub interrupted: Option<Interrupted>,
     /// Whether the turns right before asked for the same: the model is told so instead.
     pub is_repeated: bool,
     /// Whether a person has a say in it.
     pub approval: Approval,
+}
+
+/// A call whose run died over it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interrupted {
+    /// The server that it went to, if that was stored.
+    pub server: Option<Arc<str>>,
 }
 
 /// Whether a person has a say in a call.

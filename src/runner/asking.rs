@@ -56,6 +56,7 @@ impl Runner {
                     tracing::warn!(model.name = name, %error, "the model stays down");
                     failed = Some(worth_telling(failed, error));
                 }
+                Asked::Failed(error @ ModelError::Deadline { .. }) => return Asked::Failed(error),
                 // What one that stands in does not take, the job's own may.
                 Asked::Failed(error) if name != &*job.model => {
                     tracing::warn!(model.name = name, %error, "the model cannot stand in");

@@ -9,6 +9,7 @@ use super::leash::Halt;
 use super::run::{Flow, JobInHand, Progress, Ran, Runner, millis};
 use crate::chat::{OutcomeStatus, ToolOutcome};
 use crate::clock::Deadline;
+use crate::config::OnInterrupt;
 use crate::conversation::{Entry, Outcome, PendingCall, repeated};
 use crate::escape::armour_text;
 use crate::fault::{ErrorCode, Failure};
@@ -105,7 +106,7 @@ impl Runner {
         let is_safe = class(offer, call) == Some(RetryClass::Safe);
         let outcome = if call.is_repeated {
             refused(repeated(&call.call))
-        } else if call.interrupted && !is_safe {
+        } else if call.interrupted.is_some() && !is_safe {
             unknown_outcome()
         } else {
             self.hold_ground_or_halt(job, gaps).await;
@@ -186,13 +187,17 @@ fn class(offer: &Offer, call: &PendingCall) -> Option<RetryClass> {
 
 /// Why the job fails, if one of the calls was interrupted and its tool is configured so.
 fn forbidden_repeat(tools: &Toolbox, offer: &Offer, calls: &[PendingCall]) -> Option<Failure> {
-    let fails = |call: &PendingCall| match class(offer, call) {
-        Some(class) => class == RetryClass::Fail,
-        None => tools.fails_when_interrupted(offer, &call.call.name),
-    };
-    let call = calls
-        .iter()
-        .find(|call| call.interrupted && !call.is_repeated && fails(call))?;
+    let call = calls.iter().find(|call| {
+        let Some(interrupted) = call.interrupted.as_ref().filter(|_| !call.is_repeated) else {
+            return false;
+        };
+        match class(offer, call) {
+            Some(class) => class == RetryClass::Fail,
+            // Its server is away now.
+            None => (interrupted.server.as_deref())
+                .is_some_and(|server| tools.on_interrupt(server) == Some(OnInterrupt::Fail)),
+        }
+    })?;
     Some(Failure::new(
         ErrorCode::ToolsUnavailable,
         format!(

@@ -13,13 +13,13 @@ use crate::wire::Happening;
 /// Lets the attempts of one call leave: when the limits of the model have room, and while the job is
 /// surely this worker's own.
 pub(super) struct Permission<'a> {
-    pub(super) runner: &'a Runner,
-    pub(super) job: &'a JobInHand,
-    pub(super) prompt: &'a Prompt,
+    runner: &'a Runner,
+    job: &'a JobInHand,
+    prompt: &'a Prompt,
     /// The round that is told of when the first attempt leaves; none: nobody is told.
-    pub(super) told: Option<u32>,
+    told: Option<u32>,
     /// The gaps between heartbeats up to when the job was last known to be this worker's own.
-    pub(super) gaps: u64,
+    gaps: u64,
     state: Mutex<State>,
 }
 

@@ -52,7 +52,10 @@ pub(super) async fn load_entries(
             }
             match (call.outcome, call.begun) {
                 (Some(outcome), _) => entries.push(Entry::Returned { position, outcome }),
-                (None, true) => entries.push(Entry::Interrupted { position }),
+                (None, true) => entries.push(Entry::Interrupted {
+                    position,
+                    server: call.server.map(Arc::from),
+                }),
                 (None, false) => {}
             }
         }
@@ -149,6 +152,7 @@ struct StoredRound {
 
 struct StoredCall {
     call: ToolCall,
+    server: Option<String>,
     begun: bool,
     /// Whether it waits for a person's word, or was ended by one.
     held: bool,
@@ -208,7 +212,7 @@ async fn load_calls(
 ) -> Result<BTreeMap<(Uuid, i32), Vec<StoredCall>>, StoreError> {
     let rows = sqlx::query!(
         r#"
-        SELECT job_id, iteration, call_id, offered_as, arguments::text AS "arguments!", status::text AS "status!", result, result_bytes,
+        SELECT job_id, iteration, call_id, offered_as, server, arguments::text AS "arguments!", status::text AS "status!", result, result_bytes,
                approval_expires_at IS NOT NULL AND (status = 'requested' OR approval IS DISTINCT FROM 'approved') AS "held!",
                CASE WHEN media IS NOT NULL AND sum(pg_column_size(media)) OVER newest_first <= $2 THEN media END AS "media: Json<Arc<[Media]>>"
         FROM chat.tool_calls WHERE job_id = ANY($1)
@@ -239,6 +243,7 @@ async fn load_calls(
                 name: row.offered_as,
                 arguments: arguments_of(&row.arguments),
             },
+            server: row.server,
             held: row.held,
             begun: matches!(row.status.as_str(), "started" | "interrupted"),
             outcome,

@@ -38,11 +38,6 @@ pub(super) fn assign(tools: &[(Option<&str>, &str)]) -> Vec<String> {
         .collect()
 }
 
-/// Whether a tool of `server` (none: it has no prefix) may be called `name`.
-pub(super) fn may_be_of(server: Option<&str>, name: &str) -> bool {
-    server.is_none_or(|server| name.starts_with(&clean(&full_name(Some(server), ""))))
-}
-
 fn full_name(server: Option<&str>, tool: &str) -> String {
     server.map_or_else(|| tool.to_owned(), |server| format!("{server}__{tool}"))
 }

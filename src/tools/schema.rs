@@ -161,52 +161,61 @@ fn is_shallow(value: &Value, levels: usize) -> bool {
 
 /// The most parts of a schema that one value may be held against.
 const MOST_PARTS: u32 = 2_000;
+/// The same, of all values together that a schema has a place for.
+const MOST_PARTS_IN_ALL: u32 = 200_000;
 
 /// Whether no value is held against too many parts of `root`. References are followed: a few that name
-/// each other twice would come to more parts than can be looked at in a lifetime, or never end.
+/// each other twice would come to more parts than can be looked at in a lifetime, or never end. Nor is it
+/// if one leads to where nobody can tell what it is.
 fn is_cheap(root: &Value) -> bool {
-    fn each(root: &Value, value: &Value) -> bool {
-        let mut most = MOST_PARTS;
-        let fits = parts(root, value, &mut Vec::new(), &mut most);
-        fits && match value {
-            Value::Object(map) => map.values().all(|value| each(root, value)),
-            Value::Array(items) => items.iter().all(|value| each(root, value)),
+    fn each(root: &Value, value: &Value, left: &mut u32) -> bool {
+        let most = MOST_PARTS.min(*left);
+        let Some(rest) = parts(root, value, &mut Vec::new(), most) else {
+            return false;
+        };
+        *left -= most - rest;
+        match value {
+            Value::Object(map) => map.values().all(|value| each(root, value, left)),
+            Value::Array(items) => items.iter().all(|value| each(root, value, left)),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
         }
     }
-    each(root, root)
+    each(root, root, &mut MOST_PARTS_IN_ALL.clone())
 }
 
-/// Counts down `most` by the parts of `schema` that hold for the same value; whether it is enough.
-fn parts<'a>(root: &'a Value, schema: &'a Value, open: &mut Vec<&'a str>, most: &mut u32) -> bool {
-    let Some(left) = most.checked_sub(1) else {
-        return false;
-    };
-    *most = left;
+/// What is left of `most` after the parts of `schema` that hold for the same value; none if it is too little.
+fn parts<'a>(
+    root: &'a Value,
+    schema: &'a Value,
+    open: &mut Vec<&'a str>,
+    most: u32,
+) -> Option<u32> {
+    let left = most.checked_sub(1)?;
     let Value::Object(map) = schema else {
-        return true;
+        return Some(left);
     };
-    map.iter().all(|(key, value)| match (key.as_str(), value) {
-        ("$ref" | "$dynamicRef", Value::String(name)) => {
-            // One that leads back to itself never ends.
-            if open.contains(&name.as_str()) {
-                return false;
+    map.iter()
+        .try_fold(left, |left, (key, value)| match (key.as_str(), value) {
+            ("$ref" | "$dynamicRef" | "$recursiveRef", Value::String(name)) => {
+                // One that leads back to itself never ends.
+                if open.contains(&name.as_str()) {
+                    return None;
+                }
+                let there = root.pointer(name.strip_prefix('#')?)?;
+                open.push(name);
+                let left = parts(root, there, open, left);
+                open.pop();
+                left
             }
-            let there = name.strip_prefix('#').and_then(|at| root.pointer(at));
-            open.push(name);
-            let fits = there.is_none_or(|there| parts(root, there, open, most));
-            open.pop();
-            fits
-        }
-        ("allOf" | "anyOf" | "oneOf", Value::Array(items)) => {
-            items.iter().all(|item| parts(root, item, open, most))
-        }
-        ("not" | "if" | "then" | "else", one) => parts(root, one, open, most),
-        ("dependentSchemas", Value::Object(all)) => {
-            all.values().all(|one| parts(root, one, open, most))
-        }
-        _ => true,
-    })
+            ("allOf" | "anyOf" | "oneOf", Value::Array(items)) => items
+                .iter()
+                .try_fold(left, |left, item| parts(root, item, open, left)),
+            ("not" | "if" | "then" | "else", one) => parts(root, one, open, left),
+            ("dependentSchemas" | "dependencies", Value::Object(all)) => all
+                .values()
+                .try_fold(left, |left, one| parts(root, one, open, left)),
+            _ => Some(left),
+        })
 }
 
 fn kind(value: &Value) -> &'static str {
@@ -242,9 +251,18 @@ mod tests {
         defs.insert("d40".to_owned(), json!({}));
         let bomb =
             json!({"type": "object", "properties": {"a": {"$ref": "#/$defs/d0"}}, "$defs": defs});
+        assert!(!is_cheap(&bomb));
         assert!(schema(bomb).read(r#"{"a": 1}"#).is_ok());
-        let endless = json!({"type": "object", "allOf": [{"$ref": "#"}]});
-        assert!(schema(endless).read("{}").is_ok());
+        for odd in [
+            json!({"allOf": [{"$ref": "#"}]}),
+            json!({"allOf": [{"$ref": "#a"}], "$defs": {"a": {"$anchor": "a", "not": {}}}}),
+        ] {
+            assert!(!is_cheap(&odd), "{odd}");
+            assert!(schema(odd).read("{}").is_ok());
+        }
+        let parts = json!({"anyOf": vec![json!({"anyOf": vec![json!({}); 20]}); 95]});
+        assert!(is_cheap(&parts));
+        assert!(!is_cheap(&json!(vec![parts; 100])), "all together");
         // A tree of nodes is none of them.
         let tree = json!({"type": "object", "properties": {"next": {"$ref": "#"}, "n": {"type": "integer"}}});
         assert!(schema(tree).read(r#"{"next": {"n": "x"}}"#).is_err());

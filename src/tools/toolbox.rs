@@ -17,7 +17,6 @@ use super::core::ServerState;
 use super::error::ToolsError;
 use super::invocation::{Invocation, Listener, unknown_tool};
 use super::jobs::Jobs;
-use super::names;
 use super::server::Server;
 use super::session::About;
 use crate::chat::{OutcomeStatus, ToolOutcome};
@@ -99,6 +98,15 @@ impl Toolbox {
             known: Mutex::default(),
             _stop: stop.drop_guard(),
         }))
+    }
+
+    /// What is configured for the calls of `server` that a dead run leaves behind; none if there is no such
+    /// server here.
+    #[must_use]
+    pub fn on_interrupt(&self, server: &str) -> Option<OnInterrupt> {
+        let configs = self.0.servers.iter().map(|server| server.core().config());
+        let mut configs = configs.filter(|config| config.name == server);
+        configs.next().map(|config| config.on_interrupt)
     }
 
     /// The tools that a job may use. Waits for the first start of each server that it wants.
@@ -292,22 +300,6 @@ impl Drop for Session {
                 server.end(self.job);
             }
         }
-    }
-}
-
-impl Toolbox {
-    /// Whether an interrupted call of `name`, which nobody offers now, fails its job: it may be a tool of
-    /// a server that is down and configured so.
-    #[must_use]
-    pub fn fails_when_interrupted(&self, offer: &Offer, name: &str) -> bool {
-        let strict = |server: &Server| {
-            let config = server.core().config();
-            let prefix = config.prefixed.then_some(&*config.name);
-            config.on_interrupt == OnInterrupt::Fail
-                && offer.missing().contains(&config.name)
-                && names::may_be_of(prefix, name)
-        };
-        offer.find(name).is_none() && self.0.servers.iter().any(strict)
     }
 }
 

@@ -114,3 +114,22 @@ impl Patience {
 
 /// Timers do not reach as far as durations do.
 const FAR: Duration = Duration::from_hours(365 * 24);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What was waited for a process is of the first silence, and no second time of what is left in all.
+    #[test]
+    fn time_that_was_waited_counts_once() {
+        let secs = Duration::from_secs;
+        let patience = Patience {
+            idle: secs(60),
+            total: secs(600),
+            waited: secs(3),
+        };
+        assert_eq!(patience.first(), secs(57));
+        assert_eq!(patience.within(secs(2)).first(), secs(2));
+        assert_eq!(patience.within(secs(58)).first(), secs(57));
+    }
+}

@@ -171,6 +171,14 @@ mod tests {
             r#"{"user_id":"u","messages":[{"role":"user","content":"x"}],"metadata":{"b":1,"a":2},"job_id":"018f3c1e-7d2a-7000-8000-000000000042"}"#,
         );
         assert_eq!((one, one), (same, named));
+        let formed = |format: &str| {
+            let job = r#"{"user_id":"u","messages":[{"role":"user","content":"x"}],"options":{"response_format":FORMAT}}"#;
+            hash(&job.replace("FORMAT", format))
+        };
+        assert_eq!(
+            formed(r#"{"type":"json_object","x":1}"#),
+            formed(r#"{"x":1, "type":"json_object"}"#)
+        );
         assert_ne!(one, other);
     }
 }

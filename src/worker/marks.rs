@@ -70,7 +70,10 @@ async fn write(
         if !jobs.is_empty() {
             match insisting!("marks", store, store.mark_published(&jobs)) {
                 Ok(passed_over) => late = once_more(&late, passed_over),
-                Err(error) => tracing::error!(%error, "published results could not be marked"),
+                Err(error) => {
+                    tracing::error!(%error, "published results could not be marked");
+                    late.clear();
+                }
             }
             jobs.clear();
         }

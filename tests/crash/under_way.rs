@@ -108,3 +108,29 @@ async fn a_call_under_way_fails_its_job_where_the_configuration_says_so() {
     })
     .await;
 }
+
+/// What the configuration says of a call holds as well where its server cannot be started any more.
+#[tokio::test]
+async fn a_call_under_way_fails_its_job_though_its_server_is_away() {
+    let setup = Setup::new().model(puppet);
+    let gone = setup.file("gone.json");
+    let entry = json!({"command": "/nowhere/calc_server", "on_interrupt": "fail"});
+    let config = json!({"mcpServers": {"calc": entry}});
+    std::fs::write(&gone, config.to_string()).expect("MCP_CONFIG");
+    with_calc(setup, &json!({"on_interrupt": "fail"}))
+        .run(async |s| {
+            let job = s
+                .send(&call(&[("calc__sleep", json!({"ms": 60_000}))]))
+                .await;
+            calls_made(s, 1).await;
+            let worker = s.worker();
+            worker.signal(Signal::KILL);
+            worker.ended().await;
+            s.start_worker_with(&[("MCP_CONFIG", &gone)]).await;
+            let result = s.result_of(&job).await.json();
+            let why = result["error"]["message"].as_str().unwrap_or_default();
+            assert!(why.contains("on_interrupt=fail"), "{result}");
+            assert_eq!(s.model.requests().len(), 1, "the model has no part in it");
+        })
+        .await;
+}

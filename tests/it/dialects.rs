@@ -237,6 +237,29 @@ async fn a_model_that_stays_down_has_another_answer_in_its_stead_and_the_record_
 }
 
 #[tokio::test]
+async fn what_one_that_stands_in_does_not_take_another_may() {
+    let script = |request: &Value| {
+        if request["model"] == "second" {
+            return Reply::error(
+                400,
+                "invalid_request_error",
+                "unsupported_value",
+                "Not here",
+            );
+        }
+        script(request)
+    };
+    models(Setup::new())
+        .model(script)
+        .run(async |s| {
+            let result = s.answer(&with(ask("plain"), "model", "primary")).await;
+            assert_eq!(result["status"], "completed", "{result}");
+            assert_eq!(result["model"], "third-2024-07-18");
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn a_request_that_is_wrong_everywhere_is_not_sent_to_others() {
     models(Setup::new())
         .replies([Reply::error(

@@ -1,7 +1,7 @@
 //! The same conversations over Chat Completions and over Responses, and across both.
 
 use chat_worker::chat::{Answer, ImageUrl, Media, Part};
-use chat_worker::model::{Along, Ear, Heard};
+use chat_worker::model::{Ear, Heard};
 
 use super::*;
 

@@ -109,7 +109,7 @@ async fn a_job_waits_until_all_is_decided_and_what_was_approved_is_begun_once() 
         assert!(matches!(
             third.entries[1..],
             [
-                Entry::Interrupted { position: 1 },
+                Entry::Interrupted { position: 1, .. },
                 Entry::Held { position: 2 }
             ]
         ));

@@ -136,8 +136,10 @@ async fn wait(
     while let Some(letter) = inbox.next(deadline.left()).await? {
         match open(&letter)? {
             Some(Opened::Result(answer)) if answer.result.job_id == job => {
-                if heard == Heard::More {
-                    hear_out(inbox, watch).await?;
+                // Of a job that never ran there is nothing to be heard.
+                if heard == Heard::More && answer.result.attempt > 0 {
+                    // The reply is there, whatever becomes of its story.
+                    hear_out(inbox, watch).await.ok();
                 }
                 return Ok(*answer);
             }

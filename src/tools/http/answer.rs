@@ -121,7 +121,7 @@ fn refusal(
 
 /// How servers say so. An argument that happens to be called after a session is none of it: a call that was
 /// seen must not be made again.
-const FORGOTTEN: [&str; 9] = [
+const FORGOTTEN: [&str; 12] = [
     "valid session",
     "invalid session",
     "unknown session",
@@ -129,6 +129,9 @@ const FORGOTTEN: [&str; 9] = [
     "session id",
     "session not found",
     "session expired",
+    "session has",
+    "session terminated",
+    "session does not exist",
     "mcp-session-id",
     "not initialized",
 ];
