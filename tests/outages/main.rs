@@ -13,6 +13,7 @@
 
 mod broker;
 mod database;
+mod full;
 mod hundred;
 mod laws;
 mod long_job;

@@ -9,6 +9,7 @@ use chat_worker::chat::OutcomeStatus;
 use chat_worker::config::{Elicitation, ProtocolEra};
 use chat_worker::tools::ServerState;
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use crate::elsewhere::{
     Elsewhere, document, introduction, remote, result, said, status, with_header,
@@ -383,14 +384,19 @@ async fn a_server_that_goes_down_under_many_calls_is_found_again() {
         is_down.load(Ordering::SeqCst).then(|| status(code))
     })
     .await;
-    let tools = Tools::start([elsewhere.server(&[])]);
+    let tools = Arc::new(Tools::start([elsewhere.server(&[])]));
     let offer = tools.offer().await;
     assert_eq!(tools.call_of(&offer, "web__echo", ECHO).await.text, "hello");
     down.store(true, Ordering::SeqCst);
-    let calls = (0..64).map(|_| tools.call_of(&offer, "web__echo", ECHO));
-    for outcome in futures_util::future::join_all(calls).await {
+    let mut calls = JoinSet::new();
+    for _ in 0..64 {
+        let (tools, offer) = (Arc::clone(&tools), Arc::clone(&offer));
+        calls.spawn(async move { tools.call_of(&offer, "web__echo", ECHO).await });
+    }
+    for outcome in calls.join_all().await {
         assert_eq!(outcome.status, OutcomeStatus::Failed, "{}", outcome.text);
     }
+    assert_ne!(tools.health().state, ServerState::Ready);
     down.store(false, Ordering::SeqCst);
     // Nobody calls meanwhile: it is the keeper that finds it.
     let ready = async || (tools.health().state == ServerState::Ready).then_some(());
