@@ -111,6 +111,7 @@ fn answer(calls: &[&str]) -> Answer {
             })
             .collect(),
         usage,
+        is_estimated: false,
         model: Some("m-1".to_owned()),
         asked: Some("m-asked".into()),
         response_id: Some("r".to_owned()),
@@ -866,6 +867,7 @@ async fn a_summary_stands_for_the_turns_before_it_and_counts_in_its_job() {
                 total_tokens: 77,
                 ..Usage::default()
             },
+            is_estimated: false,
             counts_for_user: false,
             started_at: now(),
         };

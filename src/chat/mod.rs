@@ -267,6 +267,8 @@ pub struct Answer {
     pub tool_calls: Arc<[ToolCall]>,
     /// What the call used.
     pub usage: Usage,
+    /// Whether that is an estimate: the server counted nothing.
+    pub is_estimated: bool,
     /// The model that answered, as the provider names it.
     pub model: Option<String>,
     /// The same model, by its name in jobs and settings; none where that was not stored.

@@ -47,6 +47,7 @@ fn calls_of(content: Option<&str>, calls: &[(&str, &str)]) -> Entry {
         finish_reason: None,
         tool_calls: calls.collect(),
         usage: Usage::default(),
+        is_estimated: false,
         model: None,
         asked: None,
         response_id: None,

@@ -45,6 +45,7 @@ fn round(text: &str, outcomes: Vec<Option<&str>>) -> PastRound {
             finish_reason: None,
             tool_calls: tool_calls.collect(),
             usage: Usage::default(),
+            is_estimated: false,
             model: None,
             asked: None,
             response_id: None,

@@ -39,6 +39,7 @@ fn answer(content: Option<&str>, calls: usize) -> Answer {
             total_tokens: 10,
             ..Usage::default()
         },
+        is_estimated: false,
         model: None,
         asked: None,
         response_id: None,

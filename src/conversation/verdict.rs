@@ -107,6 +107,10 @@ impl Conversation {
         };
         let answer = &round.answer;
         let mut warnings = Vec::new();
+        if self.rounds.iter().any(|round| round.answer.is_estimated) {
+            let text = "the model's server counted no tokens; usage and cost are estimated from the length of what was said";
+            warnings.push(text.to_owned());
+        }
         if hygiene::goes_round_in_circles(&self.rounds) {
             let name = answer.tool_calls.first().map(|call| call.name.as_str());
             warnings.push(format!(

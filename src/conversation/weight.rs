@@ -1,6 +1,6 @@
 //! What lines of a prompt weigh, in tokens.
 
-use crate::chat::{Content, Part, Prompt, PromptMessage};
+use crate::chat::{Answer, Content, Part, Prompt, PromptMessage};
 
 /// Counts the tokens of a text.
 pub type Count<'a> = &'a dyn Fn(&str) -> u64;
@@ -16,7 +16,8 @@ const JSON_BYTES: u64 = 3;
 const BYTES: u64 = 4;
 
 /// The most that `lines` can weigh: no token is shorter than a byte.
-pub(super) fn most(lines: &[PromptMessage]) -> u64 {
+#[must_use]
+pub fn most(lines: &[PromptMessage]) -> u64 {
     sum(lines, |text| text.len() as u64)
 }
 
@@ -39,6 +40,26 @@ pub fn overhead(prompt: &Prompt) -> u64 {
         (format.written().get().len() as u64).div_ceil(JSON_BYTES)
     });
     tools.sum::<u64>() + format
+}
+
+/// `answer`, with an estimate of what it used if its server counted nothing: or no budget would ever be
+/// spent there.
+#[must_use]
+pub fn estimated(mut answer: Answer, prompt: &Prompt) -> Answer {
+    if answer.usage.total_tokens > 0 {
+        return answer;
+    }
+    let tokens = |text: &str| (text.len() as u64).div_ceil(BYTES);
+    let said = answer.content.iter().chain(&answer.refusal);
+    let calls = answer.tool_calls.iter();
+    let calls = calls.map(|call| tokens(&call.name) + tokens(&call.arguments) + FRAME);
+    let input = sum(&prompt.messages, tokens) + overhead(prompt);
+    let output = said.map(|text| tokens(text)).chain(calls).sum::<u64>();
+    answer.usage.input_tokens = input;
+    answer.usage.output_tokens = output;
+    answer.usage.total_tokens = input + output;
+    answer.is_estimated = true;
+    answer
 }
 
 fn sum(lines: &[PromptMessage], of_text: impl Fn(&str) -> u64) -> u64 {

@@ -3,13 +3,25 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
+use super::context::{Window, counted};
 use super::deltas::Deltas;
 use super::permission::Permission;
-use super::run::{JobInHand, Runner};
+use super::run::{JobInHand, Progress, Runner};
 use crate::chat::{Answer, Prompt};
-use crate::conversation::Entry;
+use crate::conversation::{Ask, Entry, Opening, estimated, most, overhead};
 use crate::fault::Fault;
 use crate::model::{Along, ModelError};
+use crate::tools::Offer;
+
+/// What the model is asked, and what a prompt for another model would be made of.
+#[derive(Clone, Copy)]
+pub(super) struct Question<'a> {
+    pub(super) offer: &'a Offer,
+    pub(super) opening: &'a Opening,
+    /// The prompt, fitted to the job's own model.
+    pub(super) prompt: &'a Prompt,
+    pub(super) ask: Ask,
+}
 
 /// What came of asking for an answer.
 pub(super) enum Asked {
@@ -32,16 +44,16 @@ pub(super) struct Answered {
 
 impl Runner {
     /// Asks the job's model; where it stays down, those that may stand in for it, one after the other.
-    /// `gaps` are those between heartbeats up to when the job was last known to be this worker's own.
     pub(super) async fn ask_any(
         &self,
         job: &JobInHand,
-        prompt: &Prompt,
-        (round, gaps): (u32, u64),
+        question: &Question<'_>,
+        progress: &Progress,
     ) -> Asked {
+        let at = (question.ask.iteration, progress.gaps);
         let fallbacks = &self.models.profile(&job.model).fallbacks;
         if fallbacks.is_empty() {
-            return self.ask_one(job, prompt, (round, gaps)).await;
+            return self.ask_one(job, question.prompt, at).await;
         }
         let others = fallbacks.iter().map(String::as_str);
         let others = others.filter(|name| *name != &*job.model);
@@ -49,8 +61,8 @@ impl Runner {
         let names = self.standby.order(names, Instant::now());
         let (mut failed, mut later) = (None, None);
         for name in names {
-            let prompt = for_model(prompt, name);
-            match self.ask_one(job, &prompt, (round, gaps)).await {
+            let prompt = self.prompt_for(name, job, question, progress).await;
+            match self.ask_one(job, &prompt, at).await {
                 Asked::Failed(error) if error.lets_others_try() => {
                     self.standby.rest(name, Instant::now());
                     tracing::warn!(model.name = name, %error, "the model stays down");
@@ -73,6 +85,33 @@ impl Runner {
         }
         let failed = failed.map(Asked::Failed);
         failed.or(later.map(Asked::Later)).unwrap_or(Asked::Halted)
+    }
+
+    /// The prompt for the model of this name, which may take less than the job's own.
+    async fn prompt_for<'a>(
+        &self,
+        name: &str,
+        job: &JobInHand,
+        question: &Question<'a>,
+        progress: &Progress,
+    ) -> Cow<'a, Prompt> {
+        let prompt = question.prompt;
+        if *prompt.model == *name {
+            return Cow::Borrowed(prompt);
+        }
+        let mut prompt = prompt.clone();
+        prompt.model = name.into();
+        let overhead = overhead(&prompt);
+        let room = self.window(job, name).map(Window::room);
+        if let Some(room) = room.filter(|room| most(&prompt.messages) + overhead > *room) {
+            let draft = question.opening.with(&progress.conversation);
+            let room = room.saturating_sub(overhead);
+            let fitted = counted(&prompt.model, draft, move |draft, count| {
+                draft.fit(room, count)
+            });
+            prompt.messages = fitted.await.messages;
+        }
+        Cow::Owned(prompt)
     }
 
     /// Asks one model, when its limits allow it.
@@ -98,7 +137,7 @@ impl Runner {
                 return permission.later().map_or(Asked::Halted, Asked::Later);
             }
             Some(Err(error)) => return Asked::Failed(error),
-            Some(Ok(answer)) => answer,
+            Some(Ok(answer)) => estimated(answer, prompt),
         };
         permission.settle(&answer.usage);
         deltas.end(answer.content.as_deref());
@@ -108,16 +147,6 @@ impl Runner {
             finished_at: self.clock.now(),
         }))
     }
-}
-
-fn for_model<'a>(prompt: &'a Prompt, name: &str) -> Cow<'a, Prompt> {
-    if *prompt.model == *name {
-        return Cow::Borrowed(prompt);
-    }
-    Cow::Owned(Prompt {
-        model: name.into(),
-        ..prompt.clone()
-    })
 }
 
 /// Of two failures the one that decides what becomes of the job: the first after which it may be tried

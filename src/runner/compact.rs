@@ -7,12 +7,12 @@ use super::patience::insisting;
 use super::permission::Permission;
 use super::run::{JobInHand, Progress, Ran, Runner};
 use crate::chat::{Answer, ModelOptions, Prompt, Stop, ToolChoice};
-use crate::conversation::{Ask, Entry, History, Older, Opening, Summary, overhead};
+use crate::conversation::{Ask, Entry, History, Older, Opening, Summary, estimated, overhead};
 use crate::model::Along;
 use crate::store::{NewSummary, StoreError, Written};
 use crate::tools::Offer;
 
-/// The most tokens of a summary, thinking included.
+/// The most tokens of a summary, thinking included; of a small context at most a quarter.
 const MOST_TOKENS: u32 = 4096;
 
 /// How a job begins.
@@ -84,7 +84,8 @@ impl Runner {
         history: &History,
         progress: &Progress,
     ) -> Option<Older> {
-        let Window { tokens, reserve } = self.window(job).filter(|_| self.jobs.compact)?;
+        let Window { tokens, reserve } =
+            self.window(job, &job.model).filter(|_| self.jobs.compact)?;
         let window = tokens;
         if progress.conversation.iterations() > 0 || history.turns.is_empty() {
             return None;
@@ -112,8 +113,10 @@ impl Runner {
 
     /// Asks for a summary. None: there is none now, and the turns are left out instead.
     async fn summarise(&self, job: &JobInHand, older: &Older, gaps: u64) -> Option<NewSummary> {
+        let quarter = self.window(job, &job.model).map(|window| window.tokens / 4);
+        let most = quarter.and_then(|quarter| u32::try_from(quarter).ok());
         let options = ModelOptions {
-            max_output_tokens: Some(MOST_TOKENS),
+            max_output_tokens: Some(most.unwrap_or(MOST_TOKENS).min(MOST_TOKENS)),
             ..ModelOptions::default()
         };
         let prompt = Prompt {
@@ -135,7 +138,7 @@ impl Runner {
             answer = self.model.complete_along(&prompt, deadline, along) => answer,
         };
         let mut answer: Answer = match answer {
-            Ok(answer) => answer,
+            Ok(answer) => estimated(answer, &prompt),
             Err(error) => {
                 tracing::warn!(
                     error.code = error.code().as_str(),
@@ -156,6 +159,7 @@ impl Runner {
             },
             model: answer.model,
             usage: answer.usage,
+            is_estimated: answer.is_estimated,
             counts_for_user: self.jobs.user_daily_cost.is_some(),
             started_at: permission.begun().unwrap_or_else(|| self.clock.now()),
         })

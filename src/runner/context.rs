@@ -47,6 +47,13 @@ pub(super) struct Window {
     pub(super) reserve: u64,
 }
 
+impl Window {
+    /// Tokens that a prompt may have.
+    pub(super) fn room(self) -> u64 {
+        self.tokens.saturating_sub(self.reserve)
+    }
+}
+
 impl Context {
     /// Whether the refusal of a prompt is one that a shorter prompt may cure. Once an iteration.
     pub(super) fn takes(&mut self, error: &ModelError, iteration: u32) -> bool {
@@ -61,6 +68,11 @@ impl Context {
             is_cut: false,
         });
         true
+    }
+
+    /// The next answer's count is of another prompt than the last one that was fitted here.
+    pub(super) fn forget_sent(&mut self) {
+        self.sent = None;
     }
 
     /// The refusal that the next prompt is an answer to.
@@ -87,7 +99,7 @@ impl Runner {
     ) -> Result<Prompt, Failure> {
         let mut prompt = prompt(job, offer, ask);
         let overhead = overhead(&prompt);
-        let window = self.window(job);
+        let window = self.window(job, &job.model);
         let most = draft.most() + overhead;
         let real = real_tokens(progress, ask);
         let context = &mut progress.context;
@@ -122,8 +134,10 @@ impl Runner {
             prompt.messages = fitted.messages;
             return Ok(prompt);
         }
-        let room = window.map(|window| window.tokens.saturating_sub(window.reserve));
-        let room = [room, context.learnt].into_iter().flatten().min();
+        let room = [window.map(Window::room), context.learnt]
+            .into_iter()
+            .flatten()
+            .min();
         let known = before
             .zip(real)
             .and_then(|(before, real)| before.bound(most, real));
@@ -156,9 +170,9 @@ impl Runner {
         Ok(prompt)
     }
 
-    /// The context of a job's model, if it is known.
-    pub(super) fn window(&self, job: &JobInHand) -> Option<Window> {
-        let profile = self.models.profile(&job.model);
+    /// The context of a model that is asked for a job, if it is known.
+    pub(super) fn window(&self, job: &JobInHand, model: &str) -> Option<Window> {
+        let profile = self.models.profile(model);
         let tokens = u64::from(profile.context_window.or(self.jobs.context_tokens)?);
         let options = job.job.options.as_ref();
         let asked = options.and_then(|options| options.max_output_tokens);
@@ -182,7 +196,8 @@ fn reserve_of(window: u64) -> u64 {
 fn real_tokens(progress: &Progress, ask: Ask) -> Option<u64> {
     let answer = progress.conversation.last_answer()?;
     let is_last = progress.conversation.iterations() + 1 == ask.iteration;
-    (is_last && answer.usage.input_tokens > 0).then_some(answer.usage.input_tokens)
+    let is_real = answer.usage.input_tokens > 0 && !answer.is_estimated;
+    (is_last && is_real).then_some(answer.usage.input_tokens)
 }
 
 impl Sent {

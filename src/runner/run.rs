@@ -3,7 +3,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use super::approval::starting;
-use super::asking::{Answered, Asked, stood_in, stood_in_of};
+use super::asking::{Answered, Asked, Question, stood_in, stood_in_of};
 use super::calls::{routes, selection};
 use super::compact::Beginning;
 use super::context::Context;
@@ -14,12 +14,9 @@ use super::pace::Pacer;
 use super::pulse::{Pulse, STALE};
 use super::spending::day_is_spent;
 use super::standby::Standby;
-use crate::chat::Prompt;
 use crate::clock::Clock;
 use crate::config::{JobsConfig, ModelConfig};
-use crate::conversation::{
-    Ask, Conversation, Entry, Limits, Opening, Outcome, Step, system_prompt,
-};
+use crate::conversation::{Conversation, Entry, Limits, Opening, Outcome, Step, system_prompt};
 use crate::fault::{Failure, Fault};
 use crate::ids::UserId;
 use crate::model::Model;
@@ -218,7 +215,15 @@ impl Runner {
                 Step::AskModel(ask) => {
                     let draft = opening.with(&progress.conversation);
                     match self.fitted((job, offer), draft, &mut progress, ask).await {
-                        Ok(prompt) => self.ask(job, offer, &prompt, progress, ask).await?,
+                        Ok(prompt) => {
+                            let question = Question {
+                                offer,
+                                opening,
+                                prompt: &prompt,
+                                ask,
+                            };
+                            self.ask(job, question, progress).await?
+                        }
                         Err(failure) => {
                             let failed = self.fail(job, progress, Fault::Permanent, failure);
                             return Box::pin(failed).await;
@@ -273,13 +278,11 @@ impl Runner {
     async fn ask(
         &self,
         job: &JobInHand,
-        offer: &Offer,
-        prompt: &Prompt,
+        question: Question<'_>,
         mut progress: Progress,
-        ask: Ask,
     ) -> Result<Flow, StoreError> {
-        let round = ask.iteration;
-        let answered = match Box::pin(self.ask_any(job, prompt, (round, progress.gaps))).await {
+        let (round, offer) = (question.ask.iteration, question.offer);
+        let answered = match Box::pin(self.ask_any(job, &question, &progress)).await {
             Asked::Answered(answered) => *answered,
             Asked::Halted => return Ok(Flow::GoOn(progress)),
             Asked::Later(wait) => {
@@ -302,7 +305,11 @@ impl Runner {
             finished_at,
         } = answered;
         self.put_price_on(job, &mut answer);
-        progress.warn(stood_in(&job.model, &answer));
+        if let Some(stood_in) = stood_in(&job.model, &answer) {
+            progress.warn([stood_in]);
+            // What it counted is not of the prompt that was fitted to the job's own model.
+            progress.context.forget_sent();
+        }
         job.events.say(|| Happening::ModelFinished {
             iteration: round,
             model: answer.model.clone(),

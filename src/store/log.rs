@@ -167,7 +167,7 @@ async fn load_rounds(
     let rows = sqlx::query!(
         r#"
         SELECT job_id, number, model, asked_model, response_id, message AS "message: Json<Box<RawValue>>", content, refusal, finish_reason,
-               input_tokens, cached_tokens, output_tokens, reasoning_tokens,
+               input_tokens, cached_tokens, output_tokens, reasoning_tokens, usage_estimated,
                (CASE WHEN cost_usd > 9000000 THEN 9000000 ELSE cost_usd END * 1000000000000)::bigint AS picodollars
         FROM chat.iterations WHERE job_id = ANY($1) ORDER BY job_id, number
         "#,
@@ -194,6 +194,7 @@ async fn load_rounds(
                 ],
                 row.picodollars,
             ),
+            is_estimated: row.usage_estimated,
             model: row.model,
             asked: row.asked_model.map(Arc::from),
             response_id: row.response_id,

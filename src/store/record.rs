@@ -214,9 +214,9 @@ pub(super) async fn record(
         ), iteration AS (
             INSERT INTO chat.iterations (job_id, number, attempt, model, response_id, message, content, refusal, finish_reason,
                 tool_calls, input_tokens, cached_tokens, output_tokens, reasoning_tokens, started_at, finished_at,
-                requested_model, asked_model, cost_usd)
+                requested_model, asked_model, cost_usd, usage_estimated)
             SELECT id, $14::integer, $2, $15, $16, $17::text::json, $18, $19, $20, cardinality($21::text[]), $22, $23, $24, $25, $26, $27, $48, $49,
-                   $50::bigint * 0.000000000001
+                   $50::bigint * 0.000000000001, $55
             FROM owned WHERE $14::integer IS NOT NULL
             ON CONFLICT (job_id, number) DO NOTHING
             RETURNING job_id
@@ -317,6 +317,7 @@ pub(super) async fn record(
         entry.iteration.is_some_and(|iteration| iteration.counts_for_user),
         &places(entry.iteration.map(|iteration| iteration.calls_held)),
         entry.iteration.map(|iteration| iteration.approval_timeout.as_secs_f64()),
+        answer.is_some_and(|answer| answer.is_estimated),
     )
     .fetch_one(connection)
     .await?;

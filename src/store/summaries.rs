@@ -17,6 +17,8 @@ pub struct NewSummary {
     pub model: Option<String>,
     /// What it used.
     pub usage: Usage,
+    /// Whether that is an estimate: the server counted nothing.
+    pub is_estimated: bool,
     /// Whether what it cost counts for the user's day.
     pub counts_for_user: bool,
     /// When the model was asked.
@@ -37,14 +39,15 @@ impl Store {
                 WHERE id = $1 AND attempt = $2 AND worker_id IS NOT DISTINCT FROM $3 AND status = 'running' FOR NO KEY UPDATE
             ), stored AS (
                 INSERT INTO chat.summaries (conversation_id, up_to_turn, job_id, attempt, model, content, input_tokens,
-                    cached_tokens, output_tokens, reasoning_tokens, cost_usd, started_at)
-                SELECT $4, $5, id, $2, $6, $7, $8, $9, $10, $11, $12::bigint * 0.000000000001, $13 FROM owned
+                    cached_tokens, output_tokens, reasoning_tokens, cost_usd, started_at, usage_estimated)
+                SELECT $4, $5, id, $2, $6, $7, $8, $9, $10, $11, $12::bigint * 0.000000000001, $13, $15 FROM owned
                 -- One that says nothing is no summary.
                 ON CONFLICT (conversation_id, up_to_turn) DO UPDATE
                 SET job_id = excluded.job_id, attempt = excluded.attempt, model = excluded.model, content = excluded.content,
                     input_tokens = excluded.input_tokens, cached_tokens = excluded.cached_tokens,
                     output_tokens = excluded.output_tokens, reasoning_tokens = excluded.reasoning_tokens,
-                    cost_usd = excluded.cost_usd, started_at = excluded.started_at, created_at = now()
+                    cost_usd = excluded.cost_usd, started_at = excluded.started_at, created_at = now(),
+                    usage_estimated = excluded.usage_estimated
                 WHERE chat.summaries.content = ''
                 RETURNING job_id
             ), spent AS (
@@ -69,6 +72,7 @@ impl Store {
             cost,
             new.started_at,
             new.counts_for_user,
+            new.is_estimated,
         )
         .fetch_one(&self.pool)
         .await?;

@@ -481,6 +481,7 @@ pub(crate) async fn store_answer(ground: &Ground, run: &Run, number: u32) -> Wri
         finish_reason: None,
         tool_calls: [call].into(),
         usage: Usage::default(),
+        is_estimated: false,
         model: None,
         asked: None,
         response_id: None,

@@ -382,3 +382,57 @@ async fn a_job_longer_than_the_window_goes_on_with_less_of_its_older_results() {
         })
         .await;
 }
+
+#[tokio::test]
+async fn one_that_stands_in_gets_a_prompt_that_fits_its_own_context() {
+    const NARROW: u64 = 2000;
+    const MODELS: &str = r#"
+[models.wide]
+context_window = 100000
+fallbacks = ["narrow"]
+[models.narrow]
+context_window = 2000
+"#;
+    let script = |request: &Value| {
+        let messages = request["messages"].as_array().unwrap();
+        let is_down = said(messages, "user").last().unwrap().starts_with("turn 9");
+        if request["model"] == "wide" && is_down {
+            return Reply::error(503, "server_error", "overloaded", "Down");
+        }
+        Reply::text(words(messages.len(), 600))
+    };
+    let setup = Setup::new();
+    let path = setup.file("models.toml");
+    std::fs::write(&path, MODELS).unwrap();
+    setup
+        .set("CHAT_MODEL_CONFIG", path)
+        .model(script)
+        .run(async |s| {
+            let conversation = Uuid::now_v7().to_string();
+            let say = async |turn: usize| {
+                let text = format!("turn {turn} {}", words(turn, 1200));
+                let job = with(ask(&text), "conversation_id", conversation.as_str());
+                s.answer(&with(job, "model", "wide")).await
+            };
+            for turn in 1..=8 {
+                assert_eq!(say(turn).await["status"], "completed");
+            }
+            let result = say(9).await;
+            assert_eq!(result["status"], "completed", "{result}");
+            let requests = s.model.requests();
+            let narrow: Vec<_> = requests
+                .iter()
+                .filter(|request| request.body["model"] == "narrow")
+                .map(|request| tokens(&request.body))
+                .collect();
+            assert!(
+                matches!(narrow[..], [size] if size <= NARROW && size > NARROW / 2),
+                "{narrow:?}"
+            );
+            let wide = &requests[requests.len() - 2].body;
+            assert!(wide["model"] == "wide" && tokens(wide) > NARROW);
+            let users = said(&s.last_prompt(), "user");
+            assert!(users.last().unwrap().starts_with("turn 9 "), "{users:?}");
+        })
+        .await;
+}

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::scenario::{Setup, ask, with};
 use crate::stub_model::Reply;
@@ -79,6 +79,70 @@ async fn a_budget_of_money_for_a_model_without_a_price_is_said_not_to_be_kept() 
             let warning = result["warnings"][0].as_str().unwrap_or_default();
             assert!(warning.contains("budget.cost_usd"), "{result}");
             assert_eq!(result["usage"].get("cost_usd"), None);
+        })
+        .await;
+}
+
+/// A reply that does not say what it used, as some servers' do not.
+fn uncounted(message: &Value, finish_reason: &str) -> Reply {
+    let choice = json!({"index": 0, "message": message, "finish_reason": finish_reason});
+    Reply::json(
+        200,
+        &json!({"id": "r1", "object": "chat.completion", "model": "m", "choices": [choice]}),
+    )
+}
+
+#[tokio::test]
+async fn budgets_are_kept_where_the_server_counts_nothing() {
+    let call = json!({"id": "c1", "type": "function", "function": {"name": "calc__add", "arguments": r#"{"a":1,"b":2}"#}});
+    let asks = json!({"role": "assistant", "content": null, "tool_calls": [call]});
+    let script = move |request: &Value| {
+        let messages = request["messages"].as_array().expect("messages");
+        if messages.iter().any(|message| message["role"] == "tool") {
+            return uncounted(&json!({"role": "assistant", "content": "three"}), "stop");
+        }
+        uncounted(&asks, "tool_calls")
+    };
+    models(Setup::new().calc(), PRICED)
+        .model(script)
+        .run(async |s| {
+            let text = "one and two? ".repeat(40);
+            let job = |most| with(ask(&text), "budget", json!({"total_tokens": most}));
+            let spent = s.answer(&job(100)).await;
+            let wanted = (json!("budget"), json!(1));
+            assert_eq!(
+                (spent["finish_reason"].clone(), spent["iterations"].clone()),
+                wanted,
+                "{spent}"
+            );
+            let enough = s.answer(&job(1_000_000)).await;
+            assert_eq!(enough["message"]["content"], "three", "{enough}");
+            let usage = &enough["usage"];
+            let tokens = |name: &str| usage[name].as_u64().expect("tokens");
+            // What was sent, at a token for three bytes or four.
+            let requests = s.model.requests();
+            let sent = requests
+                .iter()
+                .rev()
+                .take(2)
+                .map(|request| request.body.to_string().len() as u64);
+            let sent: u64 = sent.sum();
+            assert!(
+                (sent / 6..=sent / 3).contains(&tokens("input_tokens")),
+                "{usage}: {sent} bytes"
+            );
+            assert!((2..100).contains(&tokens("output_tokens")), "{usage}");
+            assert!(usage["cost_usd"].as_f64() > Some(0.0), "{usage}");
+            assert!(
+                enough["warnings"][0]
+                    .as_str()
+                    .is_some_and(|text| text.contains("estimated")),
+                "{enough}"
+            );
+            let rows = s
+                .rows("SELECT DISTINCT usage_estimated FROM chat.iterations")
+                .await;
+            assert_eq!(rows, [json!({"usage_estimated": true})]);
         })
         .await;
 }

@@ -93,6 +93,7 @@ pub(in crate::model) fn read(reply: &RawValue) -> Result<Answer, Verdict> {
         finish_reason,
         tool_calls: tool_calls.into(),
         usage: reply.usage.map(usage).unwrap_or_default(),
+        is_estimated: false,
         model: words(reply.model),
         asked: None,
         response_id: words(reply.id),
