@@ -202,6 +202,33 @@ async fn an_error_before_the_stream_is_classified_as_ever() {
     assert_eq!(notes.restarts().len(), 1);
 }
 
+/// What strict servers say of a field that they do not know, and looser ones.
+#[tokio::test]
+async fn a_server_without_stream_options_is_not_asked_for_them_again() {
+    let detail =
+        json!([{"loc": ["body", "stream_options"], "msg": "Extra inputs are not permitted"}]);
+    for (status, message) in [
+        (422, json!({"detail": detail})),
+        (
+            400,
+            json!({"error": {"message": "Unrecognized request argument supplied: stream_options"}}),
+        ),
+    ] {
+        let refuse = move |request: &Value| match request.get("stream_options") {
+            Some(_) => Reply::json(status, &message),
+            None => Reply::text(TEXT),
+        };
+        let stub = StubModel::start(Script::closure(refuse));
+        let model = Model::connect(&config(&stub)).unwrap();
+        for requests in [2, 3] {
+            let (notes, answer) = ask(&model).await;
+            assert_eq!(answer.unwrap().content.as_deref(), Some(TEXT));
+            assert_eq!(notes.restarts(), Vec::<String>::new());
+            assert_eq!(stub.requests().len(), requests);
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_stream_that_goes_on_and_on_ends_with_the_time_for_a_call() {
     let endless = Reply::text("x".repeat(4_000)).paced(Duration::from_millis(50));

@@ -66,6 +66,7 @@ impl<'a> Asking<'a> {
                 Reasoning::Kept
             },
             streamed: self.streamed,
+            wants_usage: !self.lessons.hold(Mend::StreamWithoutUsage),
         }
     }
 
@@ -80,6 +81,7 @@ impl<'a> Asking<'a> {
             Mend::SpeakResponses => self.profile.api == Api::Auto,
             Mend::LimitCompletionTokens => self.profile.max_tokens_field.is_none(),
             Mend::AskForNoThoughts | Mend::ForgetThoughts => true,
+            Mend::StreamWithoutUsage => self.streamed && self.dialect() == Dialect::Completions,
         };
         let is_new = is_free && !self.lessons.hold(mend);
         if is_new {

@@ -38,6 +38,8 @@ pub(super) enum Mend {
     ForgetThoughts,
     /// With `max_completion_tokens` in place of `max_tokens`.
     LimitCompletionTokens,
+    /// Without asking a stream for its usage: the server does not know `stream_options`.
+    StreamWithoutUsage,
 }
 
 /// What a failed attempt means.
@@ -210,7 +212,7 @@ fn advice(status: u16, class: Class, mend: Option<Mend>) -> Option<&'static str>
             Mend::LimitCompletionTokens => {
                 Some("set `max_tokens_field` of this model in CHAT_MODEL_CONFIG")
             }
-            Mend::AskForNoThoughts | Mend::ForgetThoughts => None,
+            Mend::AskForNoThoughts | Mend::ForgetThoughts | Mend::StreamWithoutUsage => None,
         },
         _ => None,
     }

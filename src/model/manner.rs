@@ -18,6 +18,8 @@ pub(super) struct Manner<'a> {
     pub(super) reasoning: Reasoning,
     /// The answer is to come piece by piece.
     pub(super) streamed: bool,
+    /// Chat Completions: what it used is to come at its end.
+    pub(super) wants_usage: bool,
 }
 
 /// What becomes of the reasoning items of Responses, which nobody but their provider can read.

@@ -253,6 +253,8 @@ impl ProviderError {
             Some(Mend::ForgetThoughts)
         } else if says(&["max_tokens", "not supported", "max_completion_tokens"]) {
             Some(Mend::LimitCompletionTokens)
+        } else if says(&["stream_options"]) {
+            Some(Mend::StreamWithoutUsage)
         } else {
             None
         }

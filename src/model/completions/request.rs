@@ -120,7 +120,7 @@ impl<'a> Request<'a> {
             reasoning_effort: wanted.reasoning_effort,
             response_format: wanted.response_format,
             stream: manner.streamed.then_some(true),
-            stream_options: manner.streamed.then_some(StreamOptions {
+            stream_options: (manner.streamed && manner.wants_usage).then_some(StreamOptions {
                 include_usage: true,
             }),
         }

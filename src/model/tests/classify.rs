@@ -347,6 +347,12 @@ fn what_only_has_to_be_asked_in_another_way_is_known() {
         (
             400,
             "",
+            "Unrecognized request argument supplied: stream_options",
+            Some(Mend::StreamWithoutUsage),
+        ),
+        (
+            400,
+            "",
             "Unsupported value: 'temperature' does not support 0.2 with this model.",
             None,
         ),

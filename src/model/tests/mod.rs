@@ -63,6 +63,7 @@ fn manner<'a>(prompt: &'a Prompt, profile: &ModelProfile) -> Manner<'a> {
             .unwrap_or(MaxTokensField::MaxTokens),
         reasoning: Reasoning::Kept,
         streamed: false,
+        wants_usage: true,
     }
 }
 
