@@ -356,10 +356,15 @@ fn check_thoughts(input: &[Value], ids: &HashSet<&str>) -> Result<(), Refusal> {
 }
 
 fn check_calls(input: &[Value]) -> Result<(), Refusal> {
-    let mut open: Vec<&str> = Vec::new();
+    let (mut open, mut seen): (Vec<&str>, Vec<&str>) = (Vec::new(), Vec::new());
     for item in input {
         let id = of(item, "call_id").as_str().unwrap_or_default();
         if of(item, "type") == "function_call" {
+            if seen.contains(&id) {
+                let message = format!("Two function calls have the call_id {id}.");
+                return Err(Refusal::new("input", message));
+            }
+            seen.push(id);
             open.push(id);
         } else if of(item, "type") == "function_call_output" {
             let Some(at) = open.iter().position(|open| *open == id) else {

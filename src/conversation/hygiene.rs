@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::state::{CallState, Round};
+use super::step::Barred;
 use crate::chat::{Answer, OutcomeStatus, ToolCall};
 
 /// Turns in a row that ask for nothing that can be called, after which the job ends.
@@ -67,13 +68,17 @@ pub(super) fn goes_round_in_circles(rounds: &[Round]) -> bool {
     })
 }
 
-/// What the model reads instead of the result of a call that it repeats.
+/// What the model reads instead of the result of a call that is not made.
 #[must_use]
-pub fn repeated(call: &ToolCall) -> String {
-    format!(
-        "This call of {} was not made: the same call with the same arguments was asked for in {REPEATED} turns in a row. Use the results that are there, try something else, or answer.",
-        call.name.chars().take(64).collect::<String>()
-    )
+pub fn not_made(call: &ToolCall, barred: Barred) -> String {
+    let why = match barred {
+        Barred::Repeated => format!(
+            "the same call with the same arguments was asked for in {REPEATED} turns in a row. Use the results that are there, try something else, or answer."
+        ),
+        Barred::WithoutTools => "no tool may be used here. Answer without them.".to_owned(),
+    };
+    let name: String = call.name.chars().take(64).collect();
+    format!("This call of {name} was not made: {why}")
 }
 
 /// Whether two calls ask for the same, however their arguments are written.

@@ -266,10 +266,11 @@ fn the_same_call_in_three_turns_in_a_row_is_answered_and_then_the_job_stops() {
     // However the arguments are written.
     let add = |arguments| calls(&[("add", arguments)]);
     let mut log = vec![add(r#"{"a":1,"b":2}"#), ok(), add(r#"{"b": 2, "a": 1}"#)];
-    assert!(!pending(log.clone())[0].is_repeated);
+    assert_eq!(pending(log.clone())[0].barred, None);
     log.extend([ok(), add(r#"{"a":1,"b":2}"#)]);
-    assert!(pending(log.clone())[0].is_repeated);
-    assert!(repeated(&pending(log.clone())[0].call).contains("add was not made"));
+    assert_eq!(pending(log.clone())[0].barred, Some(Barred::Repeated));
+    let told = not_made(&pending(log.clone())[0].call, Barred::Repeated);
+    assert!(told.contains("add was not made"), "{told}");
     log.push(refused());
     assert!(matches!(step(log.clone()), Step::AskModel(_)));
     let mut other = log.clone();
@@ -281,7 +282,7 @@ fn the_same_call_in_three_turns_in_a_row_is_answered_and_then_the_job_stops() {
     let warnings = conversation(LIMITS, log).warnings();
     assert!(warnings[0].contains("\"add\""), "{warnings:?}");
     other.push(add(r#"{"a":1,"b":3}"#));
-    assert!(!pending(other)[0].is_repeated);
+    assert_eq!(pending(other)[0].barred, None);
 }
 
 #[test]
@@ -296,7 +297,10 @@ fn a_turn_that_also_asks_for_something_new_goes_on() {
     };
     let mut log: Vec<_> = (0..4).flat_map(turn).collect();
     log.push(calls(&[("same", "{}"), ("new", r#"{"n":9}"#)]));
-    let flags: Vec<_> = pending(log).iter().map(|call| call.is_repeated).collect();
+    let flags: Vec<_> = pending(log)
+        .iter()
+        .map(|call| call.barred.is_some())
+        .collect();
     assert_eq!(flags, [true, false]);
 }
 
@@ -305,7 +309,7 @@ fn the_same_call_twice_in_one_turn_is_no_repetition() {
     let twice = [("dice", "{}"); 4];
     let flags: Vec<_> = pending(vec![calls(&twice)])
         .iter()
-        .map(|call| call.is_repeated)
+        .map(|call| call.barred.is_some())
         .collect();
     assert_eq!(flags, [false; 4]);
 }

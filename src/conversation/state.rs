@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 
 use super::hygiene::{Repetition, repetition};
 use super::limits::Limits;
-use super::step::{Approval, Ask, Interrupted, Outcome, PendingCall, Step};
-use crate::chat::{Answer, ToolChoice, ToolOutcome, Usage};
+use super::step::{Approval, Ask, Barred, Interrupted, Outcome, PendingCall, Step};
+use crate::chat::{Answer, ToolCall, ToolChoice, ToolOutcome, Usage};
 use crate::config::OnIterationLimit;
 use crate::fault::{ErrorCode, Failure};
 use crate::wire::{FinishReason, ReplyFormat};
@@ -274,12 +274,22 @@ impl Conversation {
                     position,
                     call: call.clone(),
                     interrupted: interrupted.clone(),
-                    is_repeated: repetition(&self.rounds, call) != Repetition::New,
+                    barred: self.barred(call),
                     approval: *approval,
                 }),
                 CallState::Done(_) | CallState::Denied(_) => None,
             })
             .collect()
+    }
+
+    fn barred(&self, call: &ToolCall) -> Option<Barred> {
+        if self.limits.tool_choice == ToolChoice::None {
+            return Some(Barred::WithoutTools);
+        }
+        match repetition(&self.rounds, call) {
+            Repetition::New => None,
+            Repetition::Repeated | Repetition::Stubborn => Some(Barred::Repeated),
+        }
     }
 
     /// Whether a run that died has left calls behind that nobody has dealt with yet.

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::chat::{OutcomeStatus, Stop, ToolCall};
+use crate::chat::{OutcomeStatus, Stop};
 use crate::cost::Cost;
 
 fn now() -> DateTime<Utc> {
@@ -153,8 +153,23 @@ fn calls_of_a_model_that_was_told_to_do_without_tools_are_not_made() {
     };
     let text = step(limits, vec![Entry::Answered(answer(Some("well"), 1))]);
     assert_eq!(reason(&text), Some(FinishReason::Answered));
-    let none = step(limits, vec![Entry::Answered(answer(None, 1))]);
-    assert_eq!(reason(&none), Some(FinishReason::IterationLimit));
+    // Without words it is told so, and asked again for as long as there are rounds.
+    let called = vec![Entry::Answered(answer(None, 1))];
+    let Step::CallTools(calls) = step(limits, called.clone()) else {
+        panic!("it is not told");
+    };
+    assert_eq!(calls[0].barred, Some(Barred::WithoutTools));
+    let told = [called, vec![returned(1)]].concat();
+    assert!(asks(&step(limits, told.clone())).is_some());
+    let last = Limits {
+        max_iterations: 2,
+        ..limits
+    };
+    let again = [told, vec![Entry::Answered(answer(None, 1))]].concat();
+    assert_eq!(
+        reason(&step(last, again)),
+        Some(FinishReason::IterationLimit)
+    );
 }
 
 #[test]

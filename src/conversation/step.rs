@@ -35,10 +35,19 @@ pub struct PendingCall {
     pub call: ToolCall,
     /// An earlier run had begun it and died: what it did is unknown.
     pub interrupted: Option<Interrupted>,
-    /// Whether the turns right before asked for the same: the model is told so instead.
-    pub is_repeated: bool,
+    /// Why it is not made, if it is not: the model is told so instead.
+    pub barred: Option<Barred>,
     /// Whether a person has a say in it.
     pub approval: Approval,
+}
+
+/// Why a call is not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Barred {
+    /// The turns right before asked for the same.
+    Repeated,
+    /// The job is one without tools.
+    WithoutTools,
 }
 
 /// A call whose run died over it.

@@ -35,9 +35,7 @@ impl Conversation {
             Stop::Done if has_text && (without_tools || (is_last && self.answers_at_limit())) => {
                 Some(self.take(answer))
             }
-            Stop::Done if is_last || without_tools => {
-                Some(Outcome::unfinished(FinishReason::IterationLimit))
-            }
+            Stop::Done if is_last => Some(Outcome::unfinished(FinishReason::IterationLimit)),
             Stop::Done if hygiene::goes_round_in_circles(&self.rounds) => {
                 Some(Outcome::unfinished(FinishReason::IterationLimit))
             }

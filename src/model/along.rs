@@ -19,6 +19,9 @@ pub struct Along<'a> {
     pub ear: Option<&'a Ear>,
     /// Who says when it may be made.
     pub permit: Option<&'a dyn Permit>,
+    /// It was tried in place before, of late: once is enough now. Who asks again and again makes the trouble of a
+    /// server greater.
+    pub once: bool,
 }
 
 impl fmt::Debug for Along<'_> {

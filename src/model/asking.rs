@@ -60,7 +60,7 @@ impl<'a> Asking<'a> {
             },
             reasoning: if self.lessons.hold(Mend::ForgetThoughts) {
                 Reasoning::Forgotten
-            } else if self.lessons.hold(Mend::AskForNoThoughts) || thinks_nothing(model) {
+            } else if self.lessons.hold(Mend::AskForNoThoughts) {
                 Reasoning::Unknown
             } else {
                 Reasoning::Kept
@@ -89,13 +89,6 @@ impl<'a> Asking<'a> {
         }
         is_new
     }
-}
-
-/// Whether a model's name says that it does not think, so that nothing has to be learnt.
-fn thinks_nothing(model: &str) -> bool {
-    ["gpt-4", "gpt-3.5", "chatgpt-"]
-        .iter()
-        .any(|name| model.starts_with(name))
 }
 
 /// What was learnt about each model, for as long as the process lives.

@@ -73,7 +73,8 @@ impl Model {
     }
 
     /// Asks the model once, and again in place where that may help soon: at most three attempts
-    /// (two when they time out), each within the configured timeout, all within `deadline`.
+    /// (two when they time out, five when the server itself says that it takes another one soon), each within the
+    /// configured timeout, all within `deadline`.
     ///
     /// An answer that was cut off (`Stop::Length`, `Stop::ContentFilter`) carries no tool calls,
     /// since their arguments may be cut too.
@@ -135,6 +136,9 @@ impl Model {
     }
 }
 
+/// So long an answer holds back the other calls of its model at most; then one of them finds out. Or one answer
+/// would stop all jobs of the model for as long as it likes.
+const LONGEST_HOLD: Duration = Duration::from_mins(1);
 /// How long `check` may take.
 const LONGEST_CHECK: Duration = Duration::from_secs(15);
 
@@ -143,7 +147,7 @@ impl Inner {
         &self,
         prompt: &Prompt,
         deadline: Deadline,
-        Along { ear, permit }: Along<'_>,
+        Along { ear, permit, once }: Along<'_>,
     ) -> Result<Answer, ModelError> {
         let profile = self.config.profile(&prompt.model);
         let mut asking = Asking {
@@ -204,8 +208,9 @@ impl Inner {
                 tracing::info!(mend = ?verdict.mend, "the model wants to be asked in another way");
                 continue;
             }
-            match retry::after(&verdict, attempts, deadline.left(), fastrand::f64()) {
-                Next::Again(wait) => {
+            let next = retry::after(&verdict, attempts, deadline.left(), fastrand::f64());
+            match next {
+                Next::Again(wait) if !once => {
                     meter::model_called_again();
                     tracing::warn!(
                         error.status = verdict.refusal.status,
@@ -217,7 +222,9 @@ impl Inner {
                     }
                     tokio::time::sleep(wait).await;
                 }
-                Next::GiveUp => return Err(failure(asking.server, verdict, attempts)),
+                Next::Again(_) | Next::GiveUp => {
+                    return Err(failure(asking.server, verdict, attempts));
+                }
             }
         }
     }
@@ -326,10 +333,7 @@ impl Inner {
             && verdict.is_rate_limit()
         {
             let now = Instant::now();
-            // Never for longer than a call waits in place: or one answer would fail all jobs of the
-            // model for as long as it likes.
-            self.gate
-                .hold(model, now, now + after.min(LONGEST_WAIT_IN_PLACE));
+            self.gate.hold(model, now, now + after.min(LONGEST_HOLD));
         }
     }
 }

@@ -103,6 +103,24 @@ impl ModelError {
         }
     }
 
+    /// How long its model is held back, if that is why it was not even asked.
+    #[must_use]
+    pub fn held_for(&self) -> Option<Duration> {
+        match self {
+            Self::Unavailable { refused, after } if refused.attempts == 0 => *after,
+            Self::Client(_)
+            | Self::Rejected(_)
+            | Self::Auth(_)
+            | Self::Quota(_)
+            | Self::ContextTooLong(_)
+            | Self::ContentFiltered(_)
+            | Self::Unavailable { .. }
+            | Self::Protocol(_)
+            | Self::NotPermitted
+            | Self::Deadline { .. } => None,
+        }
+    }
+
     /// How much too long the prompt was, as far as that was said; none if that was not the trouble.
     #[must_use]
     pub fn overflow(&self) -> Option<Overflow> {
@@ -171,11 +189,12 @@ impl fmt::Display for Refused {
         if let Some(advice) = advice {
             write!(f, "; {advice}")?;
         }
-        write!(f, " ({} attempt(s)", self.attempts)?;
-        if let Some(request_id) = request_id {
-            write!(f, ", request {request_id}")?;
+        match (self.attempts, request_id) {
+            (..=1, None) => Ok(()),
+            (..=1, Some(request)) => write!(f, " (request {request})"),
+            (times, None) => write!(f, " ({times} times in a row)"),
+            (times, Some(request)) => write!(f, " ({times} times in a row, request {request})"),
         }
-        f.write_str(")")
     }
 }
 

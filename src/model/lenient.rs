@@ -87,7 +87,7 @@ pub(super) fn elements(json: &RawValue) -> Vec<&RawValue> {
 /// More tokens than any call uses; sums of as many calls as there may be still fit.
 const MOST: u64 = 100_000_000;
 
-/// A count: a negative one is 0, a fraction is dropped, anything but a number is 0.
+/// A count, as a number or in quotes: a negative one is 0, a fraction is dropped, anything but a number is 0.
 pub(super) fn count(json: Option<&RawValue>) -> u64 {
     #[expect(
         clippy::cast_possible_truncation,
@@ -96,7 +96,7 @@ pub(super) fn count(json: Option<&RawValue>) -> u64 {
     )]
     let from_float = |number: f64| number as u64;
     json.map_or(0, |json| {
-        let text = json.get();
+        let text = json.get().trim_matches('"');
         (text.parse().ok())
             .or_else(|| text.parse().ok().map(from_float))
             .unwrap_or(0)
@@ -127,7 +127,8 @@ mod tests {
             ("1e3", 1000),
             ("1e300", MOST),
             ("null", 0),
-            ("\"7\"", 0),
+            ("\"7\"", 7),
+            ("\"seven\"", 0),
             ("{}", 0),
         ] {
             assert_eq!(count(Some(&raw(json))), expected, "{json}");

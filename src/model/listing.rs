@@ -1,5 +1,6 @@
 //! `GET /models`, for `chat-worker check`.
 
+use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::classify::{Class, Verdict};
@@ -33,6 +34,8 @@ pub(super) async fn ask(server: &Server, model: &str) -> Result<String, Verdict>
     } else if ids.is_empty() {
         format!("{url} answers; it lists no models")
     } else {
+        // Some list less than they have.
+        try_model(server, model).await?;
         format!(
             "{url} answers, but {model} is not among its {} models",
             ids.len()
@@ -40,18 +43,31 @@ pub(super) async fn ask(server: &Server, model: &str) -> Result<String, Verdict>
     })
 }
 
-/// Asks for nothing, which every server refuses and none charges for. Keys come first.
+/// Whether a server that is asked for nothing complains of the key.
 async fn try_key(server: &Server, model: &str) -> Result<(), Verdict> {
     if server.config.api_key.is_none() {
         return Ok(());
     }
-    let base = server.config.base_url.trim_end_matches('/');
-    let url = format!("{base}{}", server.path(Dialect::Completions, model));
-    let nothing = serde_json::json!({"model": model, "messages": []});
-    match server.transport.post(&url, nothing.to_string()).await {
+    match ask_for_nothing(server, model).await {
         Err(verdict) if verdict.class == Class::Auth => Err(verdict),
         Ok(_) | Err(_) => Ok(()),
     }
+}
+
+/// Whether a server that is asked for nothing does not know the model.
+async fn try_model(server: &Server, model: &str) -> Result<(), Verdict> {
+    match ask_for_nothing(server, model).await {
+        Err(verdict) if verdict.refusal.status == Some(404) => Err(verdict),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// Asks for an answer to nothing, which every server refuses and none charges for. Keys and models come first.
+async fn ask_for_nothing(server: &Server, model: &str) -> Result<Bytes, Verdict> {
+    let base = server.config.base_url.trim_end_matches('/');
+    let url = format!("{base}{}", server.path(Dialect::Completions, model));
+    let nothing = serde_json::json!({"model": model, "messages": []});
+    server.transport.post(&url, nothing.to_string()).await
 }
 
 /// The ids of a listing of models: `{"data": [{"id": …}]}`.

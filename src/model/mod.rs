@@ -38,5 +38,6 @@ pub use along::{Along, Permit};
 pub use client::Model;
 pub use error::{ModelError, Refused};
 pub use overflow::Overflow;
+pub(crate) use retry::kept;
 pub use stream::{Ear, Heard};
 pub use tokens::count_tokens;

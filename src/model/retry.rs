@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::classify::Verdict;
+use super::classify::{MOST_ATTEMPTS, Verdict};
 use crate::fault::Fault;
 
 /// The wait before the second attempt is between a half of this and all of it; it trebles with each attempt, so
@@ -15,6 +15,13 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 /// The longest wait of a server's `Retry-After` that is spent in place.
 pub(super) const LONGEST_WAIT_IN_PLACE: Duration = Duration::from_secs(10);
+
+/// A server that names a wait of at least this has thought about it.
+const CLEAR: Duration = Duration::from_millis(100);
+/// What it takes to be soon: such a wait costs less in place than as a row.
+const SOON: Duration = Duration::from_secs(2);
+/// How often a call is made in all whose server says each time that it takes another one soon.
+const MOST_ATTEMPTS_SOON: u32 = 5;
 
 /// What follows a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,16 +37,20 @@ pub(super) fn after(verdict: &Verdict, attempts: u32, left: Duration, random: f6
     let Fault::Retry { after } = verdict.fault else {
         return Next::GiveUp;
     };
-    if attempts >= verdict.most_attempts {
+    let says_soon = after.is_some_and(|after| (CLEAR..=SOON).contains(&after));
+    let most = if says_soon && verdict.most_attempts == MOST_ATTEMPTS {
+        MOST_ATTEMPTS_SOON
+    } else {
+        verdict.most_attempts
+    };
+    if attempts >= most {
         return Next::GiveUp;
     }
     let trebled = FIRST_BACKOFF.saturating_mul(3_u32.saturating_pow(attempts.saturating_sub(1)));
     let backoff = trebled.min(LONGEST_BACKOFF).mul_f64(0.5 + 0.5 * random);
     let wait = match after {
         Some(after) if after > LONGEST_WAIT_IN_PLACE => return Next::GiveUp,
-        // Kept in full, and spread a little; a server that says when means it, and one that says at once is
-        // not asked at once.
-        Some(after) => (after + after.mul_f64(0.05 * random)).max(backoff),
+        Some(after) => kept(after, backoff, random),
         None => backoff,
     };
     // An attempt that would start at the deadline is none.
@@ -47,6 +58,17 @@ pub(super) fn after(verdict: &Verdict, attempts: u32, left: Duration, random: f6
         Next::GiveUp
     } else {
         Next::Again(wait)
+    }
+}
+
+/// A wait that a server asked for: kept in full, and spread by a twentieth. It means what it says, and where it
+/// says at once it is not asked at once.
+pub(crate) fn kept(after: Duration, backoff: Duration, random: f64) -> Duration {
+    let after_all = after + after.mul_f64(0.05 * random);
+    if after >= CLEAR {
+        after_all
+    } else {
+        after_all.max(backoff)
     }
 }
 
@@ -95,6 +117,26 @@ mod tests {
         assert_eq!(after(&busy(Some(wait)), 1, LONG, 0.0), Next::Again(wait));
         let more = Next::Again(wait.mul_f64(1.05));
         assert_eq!(after(&busy(Some(wait)), 1, LONG, 1.0), more);
+    }
+
+    #[test]
+    fn who_says_when_is_believed_and_who_says_at_once_is_not_asked_at_once() {
+        let ms = Duration::from_millis;
+        let third = |after| super::after(&busy(Some(after)), 3, LONG, 1.0);
+        assert_eq!(third(ms(100)), Next::Again(ms(105)));
+        assert_eq!(third(ms(2000)), Next::Again(ms(2100)));
+        assert_eq!(third(ms(2001)), Next::GiveUp);
+        assert_eq!(third(ms(99)), Next::GiveUp);
+        let fifth = super::after(&busy(Some(ms(500))), 5, LONG, 1.0);
+        assert_eq!(fifth, Next::GiveUp);
+        assert_eq!(
+            super::after(&busy(Some(ms(0))), 2, LONG, 1.0),
+            Next::Again(ms(750))
+        );
+        assert_eq!(
+            super::after(&busy(Some(ms(500))), 2, LONG, 1.0),
+            Next::Again(ms(525))
+        );
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl Runner {
 fn to_hold(offer: &Offer, calls: &[PendingCall]) -> Vec<u32> {
     let needs = |call: &&PendingCall| {
         call.approval == Approval::NotAsked
-            && !call.is_repeated
+            && call.barred.is_none()
             && offer
                 .find(&call.call.name)
                 .is_some_and(Route::needs_approval)

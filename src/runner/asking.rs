@@ -50,7 +50,7 @@ impl Runner {
         question: &Question<'_>,
         progress: &Progress,
     ) -> Asked {
-        let at = (question.ask.iteration, progress.gaps);
+        let at = (question.ask.iteration, progress.gaps, progress.failures > 0);
         let fallbacks = &self.models.profile(&job.model).fallbacks;
         if fallbacks.is_empty() {
             return self.ask_one(job, question.prompt, at).await;
@@ -115,7 +115,12 @@ impl Runner {
     }
 
     /// Asks one model, when its limits allow it.
-    async fn ask_one(&self, job: &JobInHand, prompt: &Prompt, (round, gaps): (u32, u64)) -> Asked {
+    async fn ask_one(
+        &self,
+        job: &JobInHand,
+        prompt: &Prompt,
+        (round, gaps, once): (u32, u64, bool),
+    ) -> Asked {
         let deadline = self.deadline(job);
         let permission = Permission::new(self, job, prompt, gaps).telling(round);
         let deltas = Deltas::of(&job.events, round, job.job.stream == Some(true));
@@ -123,6 +128,7 @@ impl Runner {
         let along = Along {
             ear: Some(&ear),
             permit: Some(&permission),
+            once,
         };
         let asked = tokio::select! {
             biased;

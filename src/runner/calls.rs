@@ -10,7 +10,7 @@ use super::run::{Flow, JobInHand, Progress, Ran, Runner, millis};
 use crate::chat::{OutcomeStatus, ToolOutcome};
 use crate::clock::Deadline;
 use crate::config::OnInterrupt;
-use crate::conversation::{Entry, Outcome, PendingCall, repeated};
+use crate::conversation::{Entry, Outcome, PendingCall, not_made};
 use crate::escape::armour_text;
 use crate::fault::{ErrorCode, Failure};
 use crate::store::{NewResult, RouteOf, StoreError, Written};
@@ -104,8 +104,8 @@ impl Runner {
         let named = || named(offer, call, iteration);
         // A tool whose server is away now may have done something then.
         let is_safe = class(offer, call) == Some(RetryClass::Safe);
-        let outcome = if call.is_repeated {
-            refused(repeated(&call.call))
+        let outcome = if let Some(barred) = call.barred {
+            refused(not_made(&call.call, barred))
         } else if call.interrupted.is_some() && !is_safe {
             unknown_outcome()
         } else {
@@ -188,7 +188,7 @@ fn class(offer: &Offer, call: &PendingCall) -> Option<RetryClass> {
 /// Why the job fails, if one of the calls was interrupted and its tool is configured so.
 fn forbidden_repeat(tools: &Toolbox, offer: &Offer, calls: &[PendingCall]) -> Option<Failure> {
     let call = calls.iter().find(|call| {
-        let Some(interrupted) = call.interrupted.as_ref().filter(|_| !call.is_repeated) else {
+        let Some(interrupted) = call.interrupted.as_ref().filter(|_| call.barred.is_none()) else {
             return false;
         };
         match class(offer, call) {

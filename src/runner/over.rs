@@ -158,16 +158,13 @@ impl Runner {
         &self,
         job: &JobInHand,
         mut progress: Progress,
-        wait: Duration,
+        (wait, why): (Duration, &'static str),
     ) -> Result<Ran, StoreError> {
         if !progress.unsaved.is_empty()
             && self.append(job, &mut progress, None).await? == Written::Fenced
         {
             return Ok(Ran::Fenced);
         }
-        // Spread, so that those who wait do not come back all at once.
-        let wait = wait.mul_f64(1.0 + fastrand::f64());
-        let why = "the limits of the model are used up";
         tracing::info!(wait_ms = wait.as_millis(), why, "the job waits");
         let (run, waiting) = (&job.claimed.run, job.events.said() + 1);
         let parked = insisting!(

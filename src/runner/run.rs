@@ -222,7 +222,7 @@ impl Runner {
                                 prompt: &prompt,
                                 ask,
                             };
-                            self.ask(job, question, progress).await?
+                            Box::pin(self.ask(job, question, progress)).await?
                         }
                         Err(failure) => {
                             let failed = self.fail(job, progress, Fault::Permanent, failure);
@@ -282,11 +282,14 @@ impl Runner {
         mut progress: Progress,
     ) -> Result<Flow, StoreError> {
         let (round, offer) = (question.ask.iteration, question.offer);
-        let answered = match Box::pin(self.ask_any(job, &question, &progress)).await {
+        let answered = match self.ask_any(job, &question, &progress).await {
             Asked::Answered(answered) => *answered,
             Asked::Halted => return Ok(Flow::GoOn(progress)),
             Asked::Later(wait) => {
-                let postponed = self.postpone(job, progress, wait);
+                // Spread, so that those who wait do not come back all at once.
+                let wait = wait.mul_f64(1.0 + fastrand::f64());
+                let postponed =
+                    self.postpone(job, progress, (wait, "the limits of the model are used up"));
                 return Ok(Flow::Over(Box::pin(postponed).await?));
             }
             // The next prompt is shorter.
@@ -294,6 +297,12 @@ impl Runner {
                 return Ok(Flow::GoOn(progress));
             }
             Asked::Failed(error) => {
+                // Nothing failed where nothing was asked.
+                if let Some(wait) = error.held_for() {
+                    let wait = wait.mul_f64(1.0 + 0.05 * fastrand::f64());
+                    let postponed = self.postpone(job, progress, (wait, "the model is held back"));
+                    return Ok(Flow::Over(Box::pin(postponed).await?));
+                }
                 let failure = Failure::new(error.code(), error.to_string());
                 let failed = self.fail(job, progress, error.fault(), failure);
                 return Ok(Flow::Over(Box::pin(failed).await?));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::fault::Fault;
+use crate::model::kept;
 
 /// The wait before the second run is a random part of this; it doubles with each failure.
 const FIRST: Duration = Duration::from_secs(2);
@@ -37,11 +38,8 @@ pub fn settle(fault: Fault, failures: u32, max_attempts: u32, random: f64) -> Se
         .saturating_mul(2_u32.saturating_pow(failures))
         .min(LONGEST);
     let wait = match after {
-        // What was asked for is kept in full, and spread by a twentieth: the sweep adds a moment.
-        Some(after) => {
-            let after = after.min(LONGEST_ASKED);
-            (after + after.mul_f64(0.05 * random)).max(backoff.mul_f64(random))
-        }
+        // The sweep adds a moment.
+        Some(after) => kept(after.min(LONGEST_ASKED), backoff.mul_f64(random), random),
         None => backoff.mul_f64(random),
     };
     Settlement::Park { wait }
@@ -79,6 +77,8 @@ mod tests {
         };
         assert_eq!(settle(asked(90), 0, 5, 0.0), park(90));
         assert_eq!(settle(asked(100), 0, 5, 1.0), park(105));
+        assert_eq!(settle(asked(1), 3, 5, 0.0), park(1));
+        assert_eq!(settle(asked(0), 1, 5, 1.0), park(4));
         assert_eq!(settle(asked(1_000_000), 0, 5, 0.0), park(3600));
     }
 

@@ -108,12 +108,12 @@ async fn budgets_are_kept_where_the_server_counts_nothing() {
         .run(async |s| {
             let text = "one and two? ".repeat(40);
             let job = |most| with(ask(&text), "budget", json!({"total_tokens": most}));
-            let spent = s.answer(&job(100)).await;
+            let over = s.answer(&job(100)).await;
             let wanted = (json!("budget"), json!(1));
             assert_eq!(
-                (spent["finish_reason"].clone(), spent["iterations"].clone()),
+                (over["finish_reason"].clone(), over["iterations"].clone()),
                 wanted,
-                "{spent}"
+                "{over}"
             );
             let enough = s.answer(&job(1_000_000)).await;
             assert_eq!(enough["message"]["content"], "three", "{enough}");

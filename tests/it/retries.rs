@@ -34,6 +34,48 @@ fn completed() -> (String, Option<String>) {
     ("completed".to_owned(), None)
 }
 
+/// Who asks again and again makes the trouble of a server greater.
+#[tokio::test]
+async fn a_job_that_failed_before_is_asked_for_once_in_each_further_run() {
+    Setup::new()
+        .set("CHAT_MAX_ATTEMPTS", "3")
+        .model(|_| error(500))
+        .run(async |s| {
+            let result = s.answer(&ask("x")).await;
+            assert_eq!(
+                (&result["error"]["code"], &result["attempt"]),
+                (&json!("model_unavailable"), &json!(3)),
+                "{result}"
+            );
+            assert_eq!(s.model.requests().len(), 3 + 1 + 1);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn jobs_of_a_model_that_is_held_back_wait_as_rows_and_have_not_failed() {
+    // Longer than a call waits in place.
+    let busy = error(429).with_header("retry-after", "11");
+    Setup::new()
+        .replies([busy, Reply::text("at last"), Reply::text("at last")])
+        .run(async |s| {
+            let told = s.send(&ask("x")).await;
+            let row = s.waits(&told, "retry").await;
+            assert_eq!(row["failures"], json!(1));
+            let held = s.send(&ask("y")).await;
+            let row = s.waits(&held, "retry").await;
+            assert_eq!((&row["failures"], &row["attempt"]), (&json!(0), &json!(1)));
+            let ahead = s.seconds(&held, "now()", "due_at").await;
+            assert!((5.0..=11.6).contains(&ahead), "{ahead}");
+            assert_eq!(s.model.requests().len(), 1);
+            for id in [&told, &held] {
+                let result = s.result_of(id).await.json();
+                assert_eq!(result["message"]["content"], "at last", "{result}");
+            }
+        })
+        .await;
+}
+
 #[tokio::test]
 async fn a_job_that_is_parked_holds_no_slot_and_is_run_again_when_it_is_due() {
     let setup = Setup::new().set("CHAT_CONCURRENCY", "1");

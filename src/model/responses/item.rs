@@ -3,16 +3,17 @@
 //! Shapes: <https://platform.openai.com/docs/api-reference/responses/create>.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::super::completions::DataUrl;
-use super::super::legal::{Line, text};
+use super::super::legal::{Line, call_id, text};
 use super::super::manner::Reasoning;
 use super::super::piece::Piece;
-use super::replay;
-use crate::chat::{Content, Media, Part, Role};
+use super::replay::{self, Named};
+use crate::chat::{Content, Media, Part, Role, ToolCall};
 
 /// An item of the input.
 #[derive(Serialize)]
@@ -76,6 +77,7 @@ pub(super) enum Link<'a> {
 /// The input that `lines` are.
 pub(super) fn items<'a>(lines: &'a [Line<'a>], reasoning: Reasoning) -> Vec<Item<'a>> {
     let mut items = Vec::with_capacity(lines.len());
+    let mut ids = Ids::default();
     for line in lines {
         match line {
             Line::System(text) => items.push(Item::Said {
@@ -87,19 +89,61 @@ pub(super) fn items<'a>(lines: &'a [Line<'a>], reasoning: Reasoning) -> Vec<Item
                 message,
                 calls,
                 at_home,
-            } => replay::push(message, calls, (*at_home, reasoning), &mut items),
+            } => {
+                let calls = ids.name(calls, *at_home);
+                replay::push(message, &calls, (*at_home, reasoning), &mut items);
+            }
             Line::Result {
                 call_id,
                 content,
                 media,
             } => items.push(Item::Output {
                 r#type: "function_call_output",
-                call_id: call_id.as_ref().into(),
+                call_id: ids.of(call_id),
                 output: output(content, media),
             }),
         }
     }
     items
+}
+
+/// The ids of calls, distinct over the whole input: outputs stand for themselves there and are found by the id
+/// alone. Servers that count their calls begin anew with each answer.
+#[derive(Default)]
+struct Ids<'a> {
+    taken: HashSet<Cow<'a, str>>,
+    /// Those of the last answer that have another id here.
+    renamed: Vec<(Cow<'a, str>, String)>,
+}
+
+impl<'a> Ids<'a> {
+    /// The calls of the next answer under their ids.
+    fn name(&mut self, calls: &'a [ToolCall], at_home: bool) -> Vec<Named<'a>> {
+        self.renamed.clear();
+        let named = |call: &'a ToolCall| {
+            let id = call_id(&call.call_id, at_home);
+            if self.taken.insert(id.clone()) {
+                return Named { call, id };
+            }
+            let others = (2..).map(|number: u32| format!("{id}_{number}"));
+            let mut free = others.filter(|other| !self.taken.contains(other.as_str()));
+            let other = free.next().unwrap_or_default();
+            drop(free);
+            self.taken.insert(Cow::Owned(other.clone()));
+            self.renamed.push((id, other.clone()));
+            Named {
+                call,
+                id: other.into(),
+            }
+        };
+        calls.iter().map(named).collect()
+    }
+
+    /// What a result of the last answer's call `id` goes by.
+    fn of(&self, id: &'a str) -> Cow<'a, str> {
+        let renamed = self.renamed.iter().find(|(before, _)| before == id);
+        renamed.map_or(Cow::Borrowed(id), |(_, id)| Cow::Owned(id.clone()))
+    }
 }
 
 fn said(role: Role, content: &Content) -> Item<'_> {

@@ -7,7 +7,6 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::super::legal::call_id;
 use super::super::lenient::{Fields, elements, text, words};
 use super::super::manner::Reasoning;
 use super::super::piece::{Piece, replaced};
@@ -15,10 +14,17 @@ use super::super::spoken::{Spoken, is_output, kind, legal_arguments, legal_name}
 use super::item::{Item, Text};
 use crate::chat::ToolCall;
 
+/// A call, and the id that its output goes by.
+#[derive(Clone)]
+pub(super) struct Named<'a> {
+    pub(super) call: &'a ToolCall,
+    pub(super) id: Cow<'a, str>,
+}
+
 /// Appends what `sent` is in a request; `calls` are those whose outputs follow.
 pub(super) fn push<'a>(
     sent: &'a RawValue,
-    calls: &'a [ToolCall],
+    calls: &[Named<'a>],
     (at_home, reasoning): (bool, Reasoning),
     items: &mut Vec<Item<'a>>,
 ) {
@@ -34,19 +40,19 @@ pub(super) fn push<'a>(
             content: Text::Plain(said.into()),
         });
     }
-    items.extend(calls.iter().map(|call| written(call, at_home)));
+    items.extend(calls.iter().cloned().map(written));
 }
 
 /// What is to become of an item.
 enum Fate<'a> {
-    Call(&'a ToolCall),
+    Call(Named<'a>),
     Kept,
     Gone,
 }
 
 fn push_output<'a>(
     sent: &'a RawValue,
-    calls: &'a [ToolCall],
+    calls: &[Named<'a>],
     reasoning: Reasoning,
     items: &mut Vec<Item<'a>>,
 ) {
@@ -75,7 +81,7 @@ fn push_output<'a>(
             Fate::Kept => items.push(Item::Unchanged(json)),
             Fate::Call(call) => {
                 written_calls += 1;
-                items.push(if forgotten || !is_legal(&fields, call) {
+                items.push(if forgotten || !is_legal(&fields, &call) {
                     Item::Patched(patched(fields, call, forgotten))
                 } else {
                     Item::Unchanged(json)
@@ -85,19 +91,19 @@ fn push_output<'a>(
     }
     // Calls that stand in the record but not in what was sent.
     let rest = calls.get(written_calls..).unwrap_or_default();
-    items.extend(rest.iter().map(|call| written(call, true)));
+    items.extend(rest.iter().cloned().map(written));
 }
 
 fn fates<'a>(
     sent: &[(&RawValue, Fields<'_>)],
-    calls: &'a [ToolCall],
+    calls: &[Named<'a>],
     reasoning: Reasoning,
 ) -> Vec<Fate<'a>> {
     let is_call = |kind: &str| matches!(kind, "function_call" | "custom_tool_call");
     let asked = sent.iter().filter(|(_, fields)| is_call(&kind(fields)));
     // What cannot be matched one to one is written from the calls alone.
     let matches = asked.count() == calls.len();
-    let mut calls = calls.iter();
+    let mut calls = calls.iter().cloned();
     let fate = |(json, fields): &(&RawValue, Fields<'_>)| match kind(fields).as_str() {
         "function_call" | "custom_tool_call" if matches => {
             calls.next().map_or(Fate::Gone, Fate::Call)
@@ -136,17 +142,18 @@ fn says_something(fields: &Fields<'_>) -> bool {
         })
 }
 
-fn is_legal(fields: &Fields<'_>, call: &ToolCall) -> bool {
+fn is_legal(fields: &Fields<'_>, Named { call, id }: &Named<'_>) -> bool {
     let is = |name, expected: &str| fields.find(name).and_then(text).as_deref() == Some(expected);
     let arguments = fields.find("arguments").and_then(text);
     is("type", "function_call")
-        && is("call_id", &call.call_id)
+        && is("call_id", id)
         && is("name", &legal_name(&call.name))
         && arguments.is_some_and(|text| legal_arguments(&text) == text)
 }
 
 /// A call with its id, name and arguments as they must be, all else as it is.
-fn patched<'a>(fields: Fields<'a>, call: &'a ToolCall, forgotten: bool) -> Piece<'a> {
+fn patched<'a>(fields: Fields<'a>, named: Named<'a>, forgotten: bool) -> Piece<'a> {
+    let Named { call, id: call_id } = named;
     let text = |text: &'a str| Some(Piece::Text(text.into()));
     // An id says what kind of item it is of.
     let keeps_id = !forgotten && kind(&fields) == "function_call";
@@ -155,7 +162,7 @@ fn patched<'a>(fields: Fields<'a>, call: &'a ToolCall, forgotten: bool) -> Piece
         fields,
         [
             ("type", text("function_call")),
-            ("call_id", text(&call.call_id)),
+            ("call_id", Some(Piece::Text(call_id))),
             ("name", Some(Piece::Text(legal_name(&call.name)))),
             ("arguments", text(legal_arguments(&call.arguments))),
             ("input", None),
@@ -169,12 +176,11 @@ fn nameless(fields: Fields<'_>) -> Piece<'_> {
     replaced(fields, [("id", None)])
 }
 
-fn written(call: &ToolCall, at_home: bool) -> Item<'_> {
-    let name: Cow<'_, str> = legal_name(&call.name);
+fn written(Named { call, id }: Named<'_>) -> Item<'_> {
     Item::Call {
         r#type: "function_call",
-        call_id: call_id(&call.call_id, at_home),
-        name,
+        call_id: id,
+        name: legal_name(&call.name),
         arguments: legal_arguments(&call.arguments),
     }
 }

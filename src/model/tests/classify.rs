@@ -490,9 +490,9 @@ fn each_kind_of_failure_has_its_code() {
 fn an_error_says_what_failed_why_and_what_to_do_in_one_line() {
     let body = r#"{"error":{"message":"Incorrect API key\nprovided","code":"invalid_api_key"}}"#;
     let error = ModelError::new(verdict(401, &[("x-request-id", "req_7")], body), 1);
-    insta::assert_snapshot!(error, @"the model server did not accept the credentials: HTTP 401: Incorrect API key provided; check OPENAI_API_KEY and what it may do (1 attempt(s), request req_7)");
+    insta::assert_snapshot!(error, @"the model server did not accept the credentials: HTTP 401: Incorrect API key provided; check OPENAI_API_KEY and what it may do (request req_7)");
     let page = ModelError::new(verdict(502, &[], "<html>x</html>"), 3);
-    insta::assert_snapshot!(page, @"the model server is unavailable: HTTP 502: a page of HTML (3 attempt(s))");
+    insta::assert_snapshot!(page, @"the model server is unavailable: HTTP 502: a page of HTML (3 times in a row)");
 }
 
 #[test]

@@ -258,6 +258,42 @@ fn what_was_sent_goes_back_byte_for_byte() {
     assert!(body.contains(&expected), "{body}");
 }
 
+/// Servers that count their calls begin anew with each answer, and outputs are found by the id alone.
+#[test]
+fn calls_of_several_answers_with_one_id_are_told_apart() {
+    let asks = || PromptMessage::Assistant {
+        message: raw(&format!("[{CALL}]")),
+        tool_calls: vec![call("a", "f", r#"{ "a":1 }"#)].into(),
+        asked: Some("gpt-5.5".into()),
+    };
+    let result = |content: &str| PromptMessage::Tool {
+        call_id: "a".to_owned(),
+        content: content.into(),
+        media: std::sync::Arc::default(),
+    };
+    let messages = vec![
+        asks(),
+        result("one"),
+        asks(),
+        result("two"),
+        asks(),
+        result("three"),
+    ];
+    let body = json(&response_body(&prompt(messages), Reasoning::Kept));
+    assert_legal(&body);
+    let input = body["input"].as_array().unwrap();
+    let ids = |kind: &str| -> Vec<_> {
+        let items = input.iter().filter(|item| item["type"] == kind);
+        items
+            .map(|item| item["call_id"].as_str().unwrap())
+            .collect()
+    };
+    assert_eq!(ids("function_call"), ["a", "a_2", "a_3"]);
+    assert_eq!(ids("function_call_output"), ["a", "a_2", "a_3"]);
+    assert_eq!(input[3]["output"], "two");
+    assert_eq!(input[2]["name"], "f");
+}
+
 #[test]
 fn what_cannot_go_back_is_written_anew() {
     let words = json!({"type": "message", "role": "assistant", "status": "completed", "content": [{"type": "output_text", "text": "Hi", "annotations": [], "n": 1.5}]});
@@ -376,7 +412,7 @@ fn an_answer_from_elsewhere_goes_on_in_plain_words() {
 /// Panics where `OpenAI` would answer 400.
 fn assert_legal(body: &Value) {
     let input = body["input"].as_array().unwrap();
-    let mut open: Vec<&str> = Vec::new();
+    let (mut open, mut seen): (Vec<&str>, Vec<&str>) = (Vec::new(), Vec::new());
     for (index, item) in input.iter().enumerate() {
         match item["type"].as_str().unwrap_or("message") {
             "reasoning" => {
@@ -404,7 +440,10 @@ fn assert_legal(body: &Value) {
                     json(item["arguments"].as_str().unwrap()).is_object(),
                     "{body}"
                 );
-                open.push(item["call_id"].as_str().unwrap());
+                let id = item["call_id"].as_str().unwrap();
+                assert!(!seen.contains(&id), "twice {id}: {body}");
+                seen.push(id);
+                open.push(id);
             }
             "function_call_output" => {
                 let id = item["call_id"].as_str().unwrap();
