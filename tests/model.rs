@@ -490,7 +490,47 @@ async fn a_reply_too_large_is_refused_and_not_asked_for_again() {
     let error = model.complete(&hello(), soon()).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::ModelProtocol);
     assert!(error.to_string().contains("7 MiB"), "{error}");
+    assert_eq!(error.fault(), Fault::Permanent);
     assert_eq!(stub.requests().len(), 1);
+}
+
+/// Some servers say so when the prompt fills the context to the last token.
+#[tokio::test]
+async fn an_answer_cut_off_before_its_first_token_says_that_the_prompt_is_too_long() {
+    let reply = |tokens: u64| {
+        let message = json!({"role": "assistant", "content": ""});
+        Reply::json(
+            200,
+            &json!({"choices": [{"message": message, "finish_reason": "length"}],
+                    "usage": {"prompt_tokens": 4000, "completion_tokens": tokens}}),
+        )
+    };
+    let (_stub, model) = replies([reply(0), reply(1)]);
+    let error = model.complete(&hello(), soon()).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::ContextTooLong);
+    assert!(error.overflow().is_some());
+    // What thought first has used tokens.
+    let answer = model.complete(&hello(), soon()).await.unwrap();
+    assert_eq!(answer.stop, Stop::Length);
+}
+
+#[tokio::test]
+async fn a_short_key_is_taken_out_as_a_word_and_not_out_of_words() {
+    let echo = "key: EMPTY, the field is not EMPTYABLE";
+    let stub = StubModel::start(Script::queue([Reply::error(
+        401,
+        "e",
+        "invalid_api_key",
+        echo,
+    )]));
+    let api_key = Some(Secret::new("EMPTY"));
+    let model = Model::connect(&configured(stub.base_url(), api_key)).unwrap();
+    let error = model.complete(&hello(), soon()).await.unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("key: [secret], the field is not EMPTYABLE"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

@@ -163,7 +163,7 @@ fn hint(error: &ModelError) -> String {
         | ModelError::ContextTooLong(_)
         | ModelError::ContentFiltered(_)
         | ModelError::Unavailable { .. }
-        | ModelError::Protocol(_)
+        | ModelError::Protocol { .. }
         | ModelError::NotPermitted
         | ModelError::Deadline { .. } => format!("{error}; {server}"),
     }

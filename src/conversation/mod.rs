@@ -25,4 +25,4 @@ pub use limits::Limits;
 pub use prompt::{Opening, model_view, system_prompt};
 pub use state::{Conversation, Entry, IllegalEntry, Totals};
 pub use step::{Approval, Ask, Barred, Interrupted, Outcome, PendingCall, Step};
-pub use weight::{Count, estimated, most, overhead};
+pub use weight::{Count, estimated, least, most, overhead, weight};

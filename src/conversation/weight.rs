@@ -21,8 +21,31 @@ pub fn most(lines: &[PromptMessage]) -> u64 {
     sum(lines, |text| text.len() as u64)
 }
 
+/// The tokens of what others than the model say, in words: they cannot weigh less.
+#[must_use]
+pub fn least(lines: &[PromptMessage], count: Count<'_>) -> u64 {
+    let texts = |line: &PromptMessage| match line {
+        PromptMessage::System(text) => count(text),
+        PromptMessage::Given(message) => match &message.content {
+            Content::Text(text) => count(text),
+            Content::Parts(parts) => {
+                let texts = parts.iter().map(|part| match part {
+                    Part::Text { text } => count(text),
+                    Part::ImageUrl { .. } => 0,
+                });
+                texts.sum()
+            }
+        },
+        // What of it is text, and what its provider counts of it, depends.
+        PromptMessage::Assistant { .. } => 0,
+        PromptMessage::Tool { content, .. } => count(content),
+    };
+    lines.iter().map(texts).sum()
+}
+
 /// What `lines` weigh.
-pub(super) fn weight(lines: &[PromptMessage], count: Count<'_>) -> u64 {
+#[must_use]
+pub fn weight(lines: &[PromptMessage], count: Count<'_>) -> u64 {
     sum(lines, |text| {
         count(text).max((text.len() as u64).div_ceil(BYTES))
     })

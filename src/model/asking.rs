@@ -51,7 +51,7 @@ impl<'a> Asking<'a> {
             wanted: Wanted::of(self.prompt, self.profile),
             max_tokens_field: match field {
                 Some(field) => field,
-                None if self.server.is_openais()
+                None if self.server.is_openais
                     || self.lessons.hold(Mend::LimitCompletionTokens) =>
                 {
                     MaxTokensField::MaxCompletionTokens

@@ -86,8 +86,18 @@ impl Verdict {
     pub(super) fn too_large(most: usize) -> Self {
         let what = format!("a reply of more than {} MiB", most >> 20);
         Self {
-            most_attempts: 1,
+            fault: Fault::Permanent,
             ..Self::malformed(&what)
+        }
+    }
+
+    /// An answer that ended before its first token: the prompt left no room for it.
+    pub(super) fn no_room() -> Self {
+        let what = "the answer ended before its first token: the prompt fills the context";
+        Self {
+            class: Class::ContextTooLong,
+            fault: Fault::Permanent,
+            ..Self::malformed(what)
         }
     }
 

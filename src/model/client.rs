@@ -18,7 +18,7 @@ use super::stream::{Ear, Heard};
 use super::throttle::{Load, Throttle};
 use super::transport::{Stream, http_client, verdict};
 use super::{completions, listing, responses};
-use crate::chat::{Answer, Prompt, Usage};
+use crate::chat::{Answer, Prompt, Stop, Usage};
 use crate::clock::Deadline;
 use crate::config::{ModelConfig, ModelProfile};
 use crate::crash::{self, Act};
@@ -249,6 +249,9 @@ impl Inner {
             Dialect::Completions => completions::reply::read(&reply),
             Dialect::Responses => responses::reply::read(&reply),
         }?;
+        if leaves_no_room(&answer) {
+            return Err(Verdict::no_room());
+        }
         answer.asked = Some(Arc::clone(&asking.prompt.model));
         span.record("tokens.input", answer.usage.input_tokens);
         span.record("tokens.output", answer.usage.output_tokens);
@@ -336,6 +339,18 @@ impl Inner {
             self.gate.hold(model, now, now + after.min(LONGEST_HOLD));
         }
     }
+}
+
+/// Whether the prompt filled the context to the last token: some servers say so by an answer that is cut off
+/// before it begins.
+fn leaves_no_room(answer: &Answer) -> bool {
+    let is_empty = answer.content.is_none() && answer.refusal.is_none();
+    let Usage {
+        input_tokens,
+        output_tokens,
+        ..
+    } = answer.usage;
+    answer.stop == Stop::Length && is_empty && input_tokens > 0 && output_tokens == 0
 }
 
 fn failure(server: &Server, verdict: Verdict, attempts: u32) -> ModelError {

@@ -37,8 +37,13 @@ pub enum ModelError {
         after: Option<Duration>,
     },
     /// The server's replies cannot be read.
-    #[error("the model server does not speak the protocol: {0}")]
-    Protocol(Refused),
+    #[error("the model server does not speak the protocol: {refused}")]
+    Protocol {
+        /// What happened last.
+        refused: Refused,
+        /// Whether another reply may be better.
+        fault: Fault,
+    },
     /// Whoever permits attempts did not permit one.
     #[error("the model may not be asked now")]
     NotPermitted,
@@ -68,7 +73,10 @@ impl ModelError {
             Class::ContextTooLong => Self::ContextTooLong(refused),
             Class::ContentFiltered => Self::ContentFiltered(refused),
             Class::Unavailable => Self::Unavailable { refused, after },
-            Class::Protocol => Self::Protocol(refused),
+            Class::Protocol => Self::Protocol {
+                refused,
+                fault: verdict.fault,
+            },
         }
     }
 
@@ -83,7 +91,7 @@ impl ModelError {
             Self::ContextTooLong(_) => ErrorCode::ContextTooLong,
             Self::ContentFiltered(_) => ErrorCode::ContentFiltered,
             Self::Unavailable { .. } => ErrorCode::ModelUnavailable,
-            Self::Protocol(_) => ErrorCode::ModelProtocol,
+            Self::Protocol { .. } => ErrorCode::ModelProtocol,
             Self::Deadline { .. } => ErrorCode::DeadlineExceeded,
         }
     }
@@ -93,7 +101,9 @@ impl ModelError {
     #[must_use]
     pub fn lets_others_try(&self) -> bool {
         match self {
-            Self::Unavailable { .. } | Self::Protocol(_) | Self::Auth(_) | Self::Quota(_) => true,
+            Self::Unavailable { .. } | Self::Protocol { .. } | Self::Auth(_) | Self::Quota(_) => {
+                true
+            }
             Self::Rejected(refused) => matches!(refused.status(), Some(404 | 410)),
             Self::Client(_)
             | Self::ContextTooLong(_)
@@ -115,7 +125,7 @@ impl ModelError {
             | Self::ContextTooLong(_)
             | Self::ContentFiltered(_)
             | Self::Unavailable { .. }
-            | Self::Protocol(_)
+            | Self::Protocol { .. }
             | Self::NotPermitted
             | Self::Deadline { .. } => None,
         }
@@ -132,7 +142,7 @@ impl ModelError {
             | Self::Quota(_)
             | Self::ContentFiltered(_)
             | Self::Unavailable { .. }
-            | Self::Protocol(_)
+            | Self::Protocol { .. }
             | Self::NotPermitted
             | Self::Deadline { .. } => None,
         }
@@ -143,7 +153,8 @@ impl ModelError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Unavailable { after, .. } => Fault::Retry { after: *after },
-            Self::Protocol(_) | Self::NotPermitted => Fault::Retry { after: None },
+            Self::Protocol { fault, .. } => *fault,
+            Self::NotPermitted => Fault::Retry { after: None },
             Self::Client(_)
             | Self::Rejected(_)
             | Self::Auth(_)
@@ -198,6 +209,19 @@ impl fmt::Display for Refused {
     }
 }
 
+/// `text` without a secret that is so short that it may be a part of any word.
+fn without_word(text: &str, secret: &str) -> String {
+    let is_word = |char: char| char.is_alphanumeric();
+    let mut pieces = text.split(secret);
+    let mut out = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let is_apart = !out.ends_with(is_word) && !piece.starts_with(is_word);
+        out.push_str(if is_apart { "[secret]" } else { secret });
+        out.push_str(piece);
+    }
+    out
+}
+
 /// So much of a secret's start is no accident in a text.
 const MASKED: usize = 8;
 
@@ -240,8 +264,10 @@ impl Refusal {
                 .into_iter()
                 .flatten()
             {
-                if text.contains(secret) {
+                if secret.len() >= MASKED {
                     *text = text.replace(secret, "[secret]");
+                } else {
+                    *text = without_word(text, secret);
                 }
                 if let Some(start) = secret.get(..MASKED).filter(|start| text.contains(start)) {
                     let words = text.split(' ').map(|word| match word.find(start) {

@@ -29,6 +29,8 @@ pub(super) struct Server {
     pub(super) config: Arc<ProviderConfig>,
     pub(super) transport: Transport,
     pub(super) client: Client<OpenAIConfig>,
+    /// Whether it is OpenAI's own, or Azure's.
+    pub(super) is_openais: bool,
 }
 
 impl Server {
@@ -49,22 +51,19 @@ impl Server {
             .with_project_id("");
         let transport = Transport::new(http.clone(), headers(&config)?);
         let client = Client::build(http.clone(), openai).with_http_service(transport.clone());
+        let is_openais = config.is_openai() || config.azure.is_some();
         Ok(Self {
             config,
             transport,
             client,
+            is_openais,
         })
-    }
-
-    /// Whether it is OpenAI's own, or Azure's.
-    pub(super) fn is_openais(&self) -> bool {
-        self.config.is_openai() || self.config.azure.is_some()
     }
 
     /// The dialect that its newest models want.
     pub(super) fn dialect(&self) -> Dialect {
         // At a resource's own address deployments have Chat Completions alone.
-        if self.is_openais() && !self.is_resource() {
+        if self.is_openais && !self.is_resource() {
             Dialect::Responses
         } else {
             Dialect::Completions

@@ -1,17 +1,17 @@
-use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
-use super::context::{Window, counted};
+use super::context::{Window, counted, room_after};
 use super::deltas::Deltas;
 use super::permission::Permission;
 use super::run::{JobInHand, Progress, Runner};
 use crate::chat::{Answer, Prompt};
-use crate::conversation::{Ask, Entry, Opening, estimated, most, overhead};
+use crate::conversation::{Ask, Entry, Opening, estimated, most, overhead, weight};
 use crate::fault::Fault;
 use crate::model::{Along, ModelError};
 use crate::tools::Offer;
+use crate::wire::{Happening, ResultError};
 
 /// What the model is asked, and what a prompt for another model would be made of.
 #[derive(Clone, Copy)]
@@ -61,8 +61,12 @@ impl Runner {
         let names = self.standby.order(names, Instant::now());
         let (mut failed, mut later) = (None, None);
         for name in names {
-            let prompt = self.prompt_for(name, job, question, progress).await;
-            match self.ask_one(job, &prompt, at).await {
+            let asked = if name == &*job.model {
+                self.ask_one(job, question.prompt, at).await
+            } else {
+                self.ask_stand_in(name, job, question, progress).await
+            };
+            match asked {
                 Asked::Failed(error) if error.lets_others_try() => {
                     self.standby.rest(name, Instant::now());
                     tracing::warn!(model.name = name, %error, "the model stays down");
@@ -87,19 +91,49 @@ impl Runner {
         failed.or(later.map(Asked::Later)).unwrap_or(Asked::Halted)
     }
 
-    /// The prompt for the model of this name, which may take less than the job's own.
-    async fn prompt_for<'a>(
+    /// Asks a model that stands in for the job's own. If it takes less than it was sent, it is sent less, once.
+    async fn ask_stand_in(
         &self,
         name: &str,
         job: &JobInHand,
-        question: &Question<'a>,
+        question: &Question<'_>,
         progress: &Progress,
-    ) -> Cow<'a, Prompt> {
-        let prompt = question.prompt;
-        if *prompt.model == *name {
-            return Cow::Borrowed(prompt);
-        }
-        let mut prompt = prompt.clone();
+    ) -> Asked {
+        let at = (question.ask.iteration, progress.gaps, progress.failures > 0);
+        let prompt = self.prompt_for(name, job, question, progress).await;
+        let asked = self.ask_one(job, &prompt, at).await;
+        let Asked::Failed(error) = &asked else {
+            return asked;
+        };
+        let Some(overflow) = error.overflow() else {
+            return asked;
+        };
+        let reserve = self.window(job, name).map(|window| window.reserve);
+        let draft = question.opening.with(&progress.conversation);
+        let (overhead, messages) = (overhead(&prompt), prompt.messages.clone());
+        let shorter = counted(&prompt.model, draft, move |draft, count| {
+            let sent = weight(&messages, count) + overhead;
+            let room = room_after(overflow, sent, reserve);
+            let fitted = draft.fit(room.saturating_sub(overhead), count);
+            (fitted.weight + overhead < sent).then_some(fitted.messages)
+        });
+        let Some(messages) = shorter.await else {
+            return asked;
+        };
+        job.events.say(|| restarted(question.ask.iteration, error));
+        let prompt = Prompt { messages, ..prompt };
+        self.ask_one(job, &prompt, at).await
+    }
+
+    /// The prompt for the model of this name, which may take less than the job's own.
+    async fn prompt_for(
+        &self,
+        name: &str,
+        job: &JobInHand,
+        question: &Question<'_>,
+        progress: &Progress,
+    ) -> Prompt {
+        let mut prompt = question.prompt.clone();
         prompt.model = name.into();
         let overhead = overhead(&prompt);
         let room = self.window(job, name).map(Window::room);
@@ -111,7 +145,7 @@ impl Runner {
             });
             prompt.messages = fitted.await.messages;
         }
-        Cow::Owned(prompt)
+        prompt
     }
 
     /// Asks one model, when its limits allow it.
@@ -152,6 +186,17 @@ impl Runner {
             started_at: permission.begun().unwrap_or_else(|| self.clock.now()),
             finished_at: self.clock.now(),
         }))
+    }
+}
+
+/// What is told of a model that is asked again with less.
+pub(super) fn restarted(iteration: u32, error: &ModelError) -> Happening {
+    Happening::ModelRestarted {
+        iteration,
+        error: ResultError {
+            code: error.code(),
+            message: error.to_string(),
+        },
     }
 }
 

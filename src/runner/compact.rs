@@ -84,8 +84,9 @@ impl Runner {
         history: &History,
         progress: &Progress,
     ) -> Option<Older> {
-        let Window { tokens, reserve } =
-            self.window(job, &job.model).filter(|_| self.jobs.compact)?;
+        let Window {
+            tokens, reserve, ..
+        } = self.window(job, &job.model).filter(|_| self.jobs.compact)?;
         let window = tokens;
         if progress.conversation.iterations() > 0 || history.turns.is_empty() {
             return None;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::run::{JobInHand, Progress, Runner};
 use crate::chat::{Prompt, PromptMessage, ToolChoice};
-use crate::conversation::{Ask, Draft, Fitted, overhead};
-use crate::fault::Failure;
+use crate::conversation::{Ask, Draft, Fitted, least, overhead};
+use crate::fault::{ErrorCode, Failure};
 use crate::model::{ModelError, Overflow, count_tokens};
 use crate::tools::Offer;
 
@@ -45,6 +45,8 @@ pub(super) struct Window {
     pub(super) tokens: u64,
     /// Of these, kept free for the answer.
     pub(super) reserve: u64,
+    /// Whether it is said of the model itself, and not of how long conversations may grow.
+    pub(super) is_certain: bool,
 }
 
 impl Window {
@@ -146,16 +148,24 @@ impl Runner {
             prompt.messages = draft.whole();
             return Ok(prompt);
         };
-        let fitted = counted(&job.model, draft, move |draft, count| {
+        let (fitted, least) = counted(&job.model, draft, move |draft, count| {
             let off = before.zip(real).map(|(before, real)| {
                 let ours = before
                     .weight
                     .unwrap_or_else(|| draft.weight_before_last(count) + overhead);
                 corrected(room, ours, real)
             });
-            draft.fit(off.unwrap_or(room).saturating_sub(overhead), count)
+            let fitted = draft.fit(off.unwrap_or(room).saturating_sub(overhead), count);
+            let is_over = fitted.weight + overhead > room;
+            let least = is_over.then(|| least(&fitted.messages, count));
+            (fitted, least)
         })
         .await;
+        if let Some((window, least)) = window.filter(|window| window.is_certain).zip(least)
+            && least > window.tokens
+        {
+            return Err(too_long(&job.model, window.tokens, least));
+        }
         if fitted.turns_left_out > 0 || fitted.is_trimmed {
             tracing::info!(
                 tokens = fitted.weight + overhead,
@@ -181,8 +191,20 @@ impl Runner {
             Some(most) => u64::from(most).min(tokens / 4 * 3),
             None => reserve_of(tokens),
         };
-        Some(Window { tokens, reserve })
+        Some(Window {
+            tokens,
+            reserve,
+            is_certain: profile.context_window.is_some(),
+        })
     }
+}
+
+/// What is said of a job that no cut makes short enough.
+fn too_long(model: &str, window: u64, least: u64) -> Failure {
+    let text = format!(
+        "the job alone is longer than the model takes: its messages have some {least} tokens, and the context_window of {model:?} is {window}; send less, or ask a model that takes more"
+    );
+    Failure::new(ErrorCode::ContextTooLong, text)
 }
 
 /// What is kept free for an answer of which nothing is said.
@@ -227,7 +249,7 @@ fn corrected(room: u64, ours: u64, real: u64) -> u64 {
 }
 
 /// What a prompt may have by our own count, after one of `sent` was refused so.
-fn room_after(overflow: Overflow, sent: u64, reserve: Option<u64>) -> u64 {
+pub(super) fn room_after(overflow: Overflow, sent: u64, reserve: Option<u64>) -> u64 {
     let half = sent / 2;
     let Some(limit) = overflow.limit else {
         return half;

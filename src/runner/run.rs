@@ -3,7 +3,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use super::approval::starting;
-use super::asking::{Answered, Asked, Question, stood_in, stood_in_of};
+use super::asking::{Answered, Asked, Question, restarted, stood_in, stood_in_of};
 use super::calls::{routes, selection};
 use super::compact::Beginning;
 use super::context::Context;
@@ -294,6 +294,7 @@ impl Runner {
             }
             // The next prompt is shorter.
             Asked::Failed(error) if progress.context.takes(&error, round) => {
+                job.events.say(|| restarted(round, &error));
                 return Ok(Flow::GoOn(progress));
             }
             Asked::Failed(error) => {

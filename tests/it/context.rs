@@ -436,3 +436,82 @@ context_window = 2000
         })
         .await;
 }
+
+#[tokio::test]
+async fn one_that_stands_in_and_takes_less_than_is_known_is_sent_less_once_more() {
+    let refuse = |found: u64, window: u64| {
+        let text = format!("maximum context length is {window} tokens, got {found} tokens");
+        Reply::error(
+            400,
+            "invalid_request_error",
+            "context_length_exceeded",
+            &text,
+        )
+    };
+    let narrow = windowed(1500, refuse);
+    let script = move |request: &Value| {
+        let messages = request["messages"].as_array().unwrap();
+        let is_last = said(messages, "user").last().unwrap().starts_with("turn 9");
+        match request["model"].as_str() {
+            Some("narrow") => narrow(request),
+            Some(_) if is_last => Reply::error(503, "server_error", "overloaded", "Down"),
+            Some(_) | None => Reply::text(words(messages.len(), 600)),
+        }
+    };
+    let setup = Setup::new();
+    let path = setup.file("models.toml");
+    std::fs::write(&path, "[models.wide]\nfallbacks = [\"narrow\"]\n").unwrap();
+    setup
+        .set("CHAT_MODEL_CONFIG", path)
+        .model(script)
+        .run(async |s| {
+            let conversation = Uuid::now_v7().to_string();
+            let say = async |turn: usize| {
+                let text = format!("turn {turn} {}", words(turn, 1200));
+                let job = with(ask(&text), "conversation_id", conversation.as_str());
+                s.answer(&with(job, "model", "wide")).await
+            };
+            for turn in 1..=8 {
+                assert_eq!(say(turn).await["status"], "completed");
+            }
+            let result = say(9).await;
+            assert_eq!(
+                (&result["status"], &result["attempt"]),
+                (&json!("completed"), &json!(1)),
+                "{result}"
+            );
+            let requests = s.model.requests();
+            let narrow = requests.iter().filter(|request| request.body["model"] == "narrow");
+            let sizes: Vec<_> = narrow.map(|request| tokens(&request.body)).collect();
+            assert!(
+                matches!(sizes[..], [before, after] if before > 1500 && (400..=1500).contains(&after)),
+                "{sizes:?}"
+            );
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_job_that_is_longer_than_its_model_takes_is_not_sent() {
+    let setup = Setup::new().model(|_| Reply::text("here you are"));
+    let path = setup.file("models.toml");
+    std::fs::write(&path, "[models.small]\ncontext_window = 1000\n").unwrap();
+    setup
+        .set("CHAT_MODEL_CONFIG", path)
+        .run(async |s| {
+            let long = with(ask(&words(1, 8000)), "model", "small");
+            let result = s.answer(&long).await;
+            assert_eq!(
+                (&result["status"], &result["error"]["code"]),
+                (&json!("failed"), &json!("context_too_long")),
+                "{result}"
+            );
+            let message = result["error"]["message"].as_str().unwrap();
+            assert!(message.contains("is 1000"), "{message}");
+            assert_eq!(s.model.requests().len(), 0);
+            // Where nothing is known of the model, it decides.
+            let elsewhere = s.answer(&ask(&words(1, 8000))).await;
+            assert_eq!(elsewhere["status"], "completed", "{elsewhere}");
+        })
+        .await;
+}

@@ -62,6 +62,13 @@ fn of_gpt_5(messages: impl IntoIterator<Item = PromptMessage>) -> Prompt {
     }
 }
 
+/// What was refused, but for the sealing of thoughts: whether a model does that is found out by asking.
+fn refusals(stub: &StubModel) -> Vec<String> {
+    let mut refusals = stub.refusals();
+    refusals.retain(|refusal| refusal != "Encrypted content is not supported with this model.");
+    refusals
+}
+
 #[tokio::test]
 async fn an_answer_is_the_same_in_both_dialects() {
     let refusal = json!({"role": "assistant", "content": null, "refusal": "No."});
@@ -124,7 +131,7 @@ async fn nothing_is_kept_at_the_provider_and_what_was_thought_goes_back_whole() 
         .unwrap();
     messages.extend([said(&answered), user("Bye")]);
     model.complete(&of_gpt_5(messages), soon()).await.unwrap();
-    assert_eq!(stub.refusals(), [""; 0]);
+    assert_eq!(refusals(&stub), [""; 0]);
     let requests = stub.requests();
     for request in &requests {
         assert_eq!(request.path, "/v1/responses");
@@ -183,7 +190,7 @@ async fn a_conversation_changes_its_dialect_and_its_model_at_every_turn() {
         assert_eq!(answered.content.as_deref(), Some("The answer is 42"));
         messages.push(said(&answered));
     }
-    assert_eq!(stub.refusals(), [""; 0]);
+    assert_eq!(refusals(&stub), [""; 0]);
 }
 
 #[tokio::test]
@@ -229,7 +236,7 @@ async fn a_broken_history_is_mended_in_both_dialects() {
                 .complete(&prompt(messages.clone()), soon())
                 .await;
             answer.unwrap_or_else(|error| panic!("{api:?}: {error}"));
-            assert_eq!(stub.refusals(), [""; 0]);
+            assert_eq!(refusals(&stub), [""; 0]);
         }
     }
 }
@@ -284,8 +291,8 @@ async fn pictures_go_in_and_come_from_tools_in_both_dialects() {
             .complete(&prompt([first, said(&asked), shown]), soon())
             .await
             .unwrap();
-        assert_eq!(stub.refusals(), [""; 0]);
-        let text = &stub.requests()[1].text;
+        assert_eq!(refusals(&stub), [""; 0]);
+        let text = stub.requests().pop().unwrap().text;
         assert_eq!(
             text.contains("https://example.org/cat.png"),
             takes,
@@ -322,7 +329,13 @@ async fn a_model_that_wants_responses_is_asked_so_from_then_on_unless_it_was_tol
         .collect();
     assert_eq!(
         paths,
-        ["/v1/chat/completions", "/v1/responses", "/v1/responses"]
+        // There it turns out that this model seals nothing.
+        [
+            "/v1/chat/completions",
+            "/v1/responses",
+            "/v1/responses",
+            "/v1/responses"
+        ]
     );
     let stub = StubModel::start(Script::queue([refusal()]));
     let error = speaking(&stub, Api::Chat)

@@ -167,6 +167,16 @@ fn calls_come_together_in_all_the_ways_in_use() {
         calls(&twice_the_same),
         [pair("add", r#"{"a":1}"#), pair("add", r#"{"a":1}"#)]
     );
+    let always_0_and_no_id = [
+        json!([{"index": 0, "id": "", "function": function("add", r#"{"a":1}"#)}]),
+        json!([{"index": 0, "id": "", "function": function("add", "{\"a\":")}]),
+        json!([{"index": 0, "id": "", "function": function("add", "2}")}]),
+        json!([{"index": 0, "id": "", "function": function("add", "")}]),
+    ];
+    assert_eq!(
+        calls(&always_0_and_no_id),
+        [pair("add", r#"{"a":1}"#), pair("add", r#"{"a":2}"#)]
+    );
     let objects = [
         json!([{"index": 0, "id": "a", "function": {"name": "add", "arguments": {"a": 1}}}]),
         json!([{"index": 1, "id": "b", "function": {"name": "su"}}]),

@@ -114,6 +114,12 @@ impl<'a> Delta<'a> {
         delta
     }
 
+    /// Whether its arguments look like the first of a call.
+    fn begins_object(&self) -> bool {
+        let json = self.arguments.map_or("", RawValue::get);
+        json.trim_start_matches('"').trim_start().starts_with('{')
+    }
+
     fn read_function(&mut self, json: &'a RawValue) {
         for (key, json) in Fields::read(json).0 {
             match &*key {
@@ -139,7 +145,9 @@ impl Call {
         }
         // A name again, with no id to tell: the same call, unless that has all it needs.
         let is_other = self.has_arguments() && delta.name != self.name;
-        is_other || (delta.index.is_none() && self.has_all_arguments())
+        // Nothing goes on behind a whole object.
+        let begins = delta.index.is_none() || delta.begins_object();
+        is_other || (begins && self.has_all_arguments())
     }
 
     /// Whether the arguments are a whole JSON object.

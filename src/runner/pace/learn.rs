@@ -7,8 +7,9 @@ const FIRST_ANSWER: f64 = 300.0;
 /// Bytes a token, before any prompt was counted: a little fewer than usual, since too little reserved is
 /// worse than too much.
 const FIRST_BYTES: f64 = 3.5;
-/// How much a new call changes what was known, at least: the first ones change more.
-const WEIGHT: f64 = 0.1;
+/// How much a new call changes what was known. Little: short answers come back first, and a few of them say
+/// nothing about those that are still under way.
+const WEIGHT: f64 = 0.03;
 /// What an image is taken for, in bytes of text.
 const IMAGE: usize = 3200;
 
@@ -21,7 +22,7 @@ const LONGEST_ANSWER: f64 = 200_000.0;
 pub(super) struct Learnt {
     tokens_a_byte: f64,
     answer: f64,
-    seen: u32,
+    has_seen: bool,
 }
 
 impl Default for Learnt {
@@ -29,7 +30,7 @@ impl Default for Learnt {
         Self {
             tokens_a_byte: 1.0 / FIRST_BYTES,
             answer: FIRST_ANSWER,
-            seen: 0,
+            has_seen: false,
         }
     }
 }
@@ -56,17 +57,20 @@ impl Learnt {
         if usage.total_tokens == 0 || bytes == 0 {
             return;
         }
-        self.seen = self.seen.saturating_add(1);
-        let weight = (1.0 / f64::from(self.seen)).max(WEIGHT);
-        let blend = |old: &mut f64, new: f64| *old += weight * (new - *old);
-        blend(
-            &mut self.tokens_a_byte,
-            (usage.input_tokens as f64 / bytes as f64).min(MOST_A_BYTE),
-        );
-        blend(
-            &mut self.answer,
-            (usage.output_tokens as f64).min(LONGEST_ANSWER),
-        );
+        let blend = |old: &mut f64, new: f64, weight: f64| *old += weight * (new - *old);
+        // Prompts of one kind are much alike, and what the first one took is known best.
+        let first = if self.has_seen { WEIGHT } else { 1.0 };
+        self.has_seen = true;
+        let a_byte = (usage.input_tokens as f64 / bytes as f64).min(MOST_A_BYTE);
+        blend(&mut self.tokens_a_byte, a_byte, first);
+        let answer = (usage.output_tokens as f64).min(LONGEST_ANSWER);
+        // More than was thought is believed sooner: too little reserved is worse than too much.
+        let weight = if answer > self.answer {
+            2.0 * WEIGHT
+        } else {
+            WEIGHT
+        };
+        blend(&mut self.answer, answer, weight);
     }
 }
 
@@ -117,8 +121,8 @@ mod tests {
         assert_eq!(learnt.tokens(3500, None), 1300);
         assert_eq!(learnt.tokens(3500, Some(100)), 1100);
         learnt.see(3500, &usage(700, 40));
-        assert_eq!(learnt.tokens(3500, None), 740);
-        for _ in 0..100 {
+        assert_eq!(learnt.tokens(3500, None), 993);
+        for _ in 0..400 {
             learnt.see(3500, &usage(1400, 80));
         }
         let learnt = learnt.tokens(3500, None);
