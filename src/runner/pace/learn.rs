@@ -22,7 +22,7 @@ const LONGEST_ANSWER: f64 = 200_000.0;
 pub(super) struct Learnt {
     tokens_a_byte: f64,
     answer: f64,
-    has_seen: bool,
+    seen: u32,
 }
 
 impl Default for Learnt {
@@ -30,7 +30,7 @@ impl Default for Learnt {
         Self {
             tokens_a_byte: 1.0 / FIRST_BYTES,
             answer: FIRST_ANSWER,
-            has_seen: false,
+            seen: 0,
         }
     }
 }
@@ -58,19 +58,19 @@ impl Learnt {
             return;
         }
         let blend = |old: &mut f64, new: f64, weight: f64| *old += weight * (new - *old);
-        // Prompts of one kind are much alike, and what the first one took is known best.
-        let first = if self.has_seen { WEIGHT } else { 1.0 };
-        self.has_seen = true;
+        self.seen = self.seen.saturating_add(1);
+        // The first ones say more: of prompts, which are much alike, and of answers that are longer than was thought.
+        let prompt = (1.0 / f64::from(self.seen)).max(WEIGHT);
+        let longer = (1.0 / f64::from(self.seen.saturating_add(1))).max(2.0 * WEIGHT);
         let a_byte = (usage.input_tokens as f64 / bytes as f64).min(MOST_A_BYTE);
-        blend(&mut self.tokens_a_byte, a_byte, first);
+        blend(&mut self.tokens_a_byte, a_byte, prompt);
         let answer = (usage.output_tokens as f64).min(LONGEST_ANSWER);
-        // More than was thought is believed sooner: too little reserved is worse than too much.
-        let weight = if answer > self.answer {
-            2.0 * WEIGHT
-        } else {
-            WEIGHT
-        };
-        blend(&mut self.answer, answer, weight);
+        let is_longer = answer > self.answer;
+        blend(
+            &mut self.answer,
+            answer,
+            if is_longer { longer } else { WEIGHT },
+        );
     }
 }
 
@@ -127,6 +127,19 @@ mod tests {
         }
         let learnt = learnt.tokens(3500, None);
         assert!((1479..=1481).contains(&learnt), "{learnt}");
+    }
+
+    #[test]
+    fn longer_answers_are_believed_soon_and_shorter_ones_by_and_by() {
+        let mut long = Learnt::default();
+        let mut short = Learnt::default();
+        for _ in 0..5 {
+            long.see(4, &usage(1, 1000));
+            short.see(4, &usage(1, 20));
+        }
+        let tokens = |learnt: Learnt| learnt.tokens(0, None);
+        assert!(tokens(long) > 800, "{}", tokens(long));
+        assert!((250..300).contains(&tokens(short)), "{}", tokens(short));
     }
 
     #[test]
