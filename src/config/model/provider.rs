@@ -23,6 +23,9 @@ const OURS: [&str; 6] = [
     "transfer-encoding",
 ];
 
+/// What is found below a base URL, and is at times given in its place.
+const ENDPOINTS: [&str; 3] = ["/chat/completions", "/v1/completions", "/v1/responses"];
+
 /// A base URL without a slash at its end.
 ///
 /// # Errors
@@ -37,6 +40,10 @@ pub(super) fn base_url(text: &str, key: &str) -> Result<String, String> {
         Ok(url) if url.query().is_some() || url.fragment().is_some() => {
             Err("must end with its path, without `?` or `#`".to_owned())
         }
+        Ok(url) if ENDPOINTS.iter().any(|end| url.path().ends_with(end)) => Err(
+            "must be the address below which the API is, without /chat/completions or /responses"
+                .to_owned(),
+        ),
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {
             Ok(text.to_owned())
         }
@@ -99,6 +106,11 @@ pub(super) fn azure(base_url: &str, told: Option<Azure>) -> Result<Option<Azure>
         None if at_home => Azure::default(),
         None => return Ok(None),
     };
+    if base_url.contains("/openai/deployments/") {
+        return Err(
+            "an Azure address must be the resource's own; the deployment goes into azure = { deployment = … }, or is the model's name",
+        );
+    }
     if azure.api_version.is_none() && !base_url.ends_with("/v1") {
         return Err(
             "an Azure resource's own address needs an api_version; without one, take the address that ends in /openai/v1",

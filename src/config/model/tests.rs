@@ -173,11 +173,18 @@ fn every_problem_is_named_with_its_place_and_no_secret() {
         base_url = "https://api.openai.com/v1"
         [models.e]
         base_url = "https://res.openai.azure.com"
+        [models.f]
+        base_url = "https://llm.example.com/v1/chat/completions/"
+        [models.g]
+        base_url = "https://res.openai.azure.com/openai/deployments/d"
+        azure = { api_version = "v" }
         "#,
     );
     for place in [
         "/temperature: unknown field",
         "/models/a/base_url: expected a URL",
+        "/models/f/base_url: must be the address below which the API is",
+        "/models/g/azure: an Azure address must be the resource's own",
         "/models/a/api_key_env: the environment has no variable \"NO_KEY\"",
         "/models/a/api: expected one of auto, chat, responses",
         "/models/a/headers/X-Title: the environment has no variable",
@@ -213,7 +220,7 @@ fn every_problem_is_named_with_its_place_and_no_secret() {
         assert_eq!(many, 1, "{place}: {found:#?}");
     }
     // What was said of azure counts for the server that was wrong too.
-    assert!(found.len() <= 31, "{found:#?}");
+    assert!(found.len() <= 33, "{found:#?}");
     assert!(!found.join("\n").contains("s3cret"), "{found:#?}");
 }
 
