@@ -38,8 +38,15 @@ pub fn settle(fault: Fault, failures: u32, max_attempts: u32, random: f64) -> Se
         .saturating_mul(2_u32.saturating_pow(failures))
         .min(LONGEST);
     let wait = match after {
-        // The sweep adds a moment.
-        Some(after) => kept(after.min(LONGEST_ASKED), backoff.mul_f64(random), random),
+        Some(after) => {
+            let kept = kept(after.min(LONGEST_ASKED), backoff.mul_f64(random), random);
+            // Who names a short wait again and again is in more trouble than it says; the runs of the job are to outlast it.
+            if failures == 0 {
+                kept
+            } else {
+                kept.max(backoff.mul_f64(random))
+            }
+        }
         None => backoff.mul_f64(random),
     };
     Settlement::Park { wait }
@@ -78,6 +85,12 @@ mod tests {
         assert_eq!(settle(asked(90), 0, 5, 0.0), park(90));
         assert_eq!(settle(asked(100), 0, 5, 1.0), park(105));
         assert_eq!(settle(asked(1), 3, 5, 0.0), park(1));
+        assert_eq!(settle(asked(1), 3, 5, 1.0), park(16));
+        let first = Duration::from_millis(1050);
+        assert_eq!(
+            settle(asked(1), 0, 5, 1.0),
+            Settlement::Park { wait: first }
+        );
         assert_eq!(settle(asked(0), 1, 5, 1.0), park(4));
         assert_eq!(settle(asked(1_000_000), 0, 5, 0.0), park(3600));
     }
