@@ -202,6 +202,26 @@ async fn an_error_before_the_stream_is_classified_as_ever() {
     assert_eq!(notes.restarts().len(), 1);
 }
 
+#[tokio::test]
+async fn a_stream_that_nobody_asked_for_is_an_answer_all_the_same() {
+    let chunk = |delta: &Value, finish: &Value| {
+        let choice = json!({"index": 0, "delta": delta, "finish_reason": finish});
+        format!("data: {}\n\n", json!({"id": "c", "choices": [choice]}))
+    };
+    let body = [
+        chunk(&json!({"role": "assistant", "content": "He"}), &Value::Null),
+        chunk(&json!({"content": "llo"}), &Value::Null),
+        chunk(&json!({}), &json!("stop")),
+        "data: [DONE]\n\n".to_owned(),
+    ];
+    let reply = Reply::raw(200, body.concat()).with_header("content-type", "text/event-stream");
+    let stub = StubModel::start(Script::queue([reply]));
+    let model = Model::connect(&config(&stub)).unwrap();
+    let answer = model.complete(&prompt(), soon()).await.unwrap();
+    assert_eq!(answer.content.as_deref(), Some("Hello"));
+    assert_eq!(stub.requests()[0].body.get("stream"), None);
+}
+
 /// What strict servers say of a field that they do not know, and looser ones.
 #[tokio::test]
 async fn a_server_without_stream_options_is_not_asked_for_them_again() {

@@ -24,6 +24,20 @@ pub(super) enum Dialect {
     Responses,
 }
 
+/// Where answers are asked for over Responses, below the base URL.
+const RESPONSES: &str = "/responses";
+
+impl Dialect {
+    /// The API that is spoken at this path.
+    pub(super) fn of(path: &str) -> Self {
+        if path.ends_with(RESPONSES) {
+            Self::Responses
+        } else {
+            Self::Completions
+        }
+    }
+}
+
 /// A model server.
 pub(super) struct Server {
     pub(super) config: Arc<ProviderConfig>,
@@ -96,7 +110,7 @@ impl Server {
                 self.below(&format!("/deployments/{deployment}/chat/completions"))
             }
             Dialect::Completions => self.below("/chat/completions"),
-            Dialect::Responses => self.below("/responses"),
+            Dialect::Responses => self.below(RESPONSES),
         }
     }
 

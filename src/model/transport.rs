@@ -83,6 +83,17 @@ pub(super) struct Stream {
     pub(super) ear: Option<Ear>,
 }
 
+impl Stream {
+    /// One that nobody asked for: nobody listens, and only the call's own time bounds it.
+    fn unasked(dialect: Dialect) -> Self {
+        Self {
+            dialect,
+            idle: Duration::from_hours(1),
+            ear: None,
+        }
+    }
+}
+
 impl Transport {
     pub(super) fn new(http: reqwest::Client, headers: HeaderMap) -> Self {
         Self {
@@ -132,6 +143,7 @@ impl Transport {
             headers.insert(name.clone(), value.clone());
         }
         disarm_body(&mut request);
+        let dialect = Dialect::of(request.url().path());
         let mut response = self.http.execute(request).await.map_err(network)?;
         let status = response.status();
         let hints = Hints::read(response.headers(), SystemClock.now());
@@ -146,11 +158,14 @@ impl Transport {
             let body = body.unwrap_or_else(Unread::so_far);
             return Err(classify(status.as_u16(), &hints, &body));
         }
-        let body = match &self.stream {
+        // Some servers stream whatever they are asked for.
+        let unasked = || Stream::unasked(dialect);
+        let streams = is_event_stream(response.headers());
+        let body = match self.stream.clone().or_else(|| streams.then(unasked)) {
             Some(Stream { dialect, idle, ear }) => {
-                let (idle, most) = (*idle, MAX_REPLY);
+                let most = MAX_REPLY;
                 let patience = stream::Patience { idle, most };
-                stream::read(&mut response, *dialect, patience, ear.as_ref()).await?
+                stream::read(&mut response, dialect, patience, ear.as_ref()).await?
             }
             None => read(&mut response, MAX_REPLY)
                 .await
@@ -162,6 +177,13 @@ impl Transport {
         }
         Ok((status, body))
     }
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    let kind = headers
+        .get(CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok());
+    kind.is_some_and(|kind| kind.trim_start().starts_with("text/event-stream"))
 }
 
 /// What was escaped when it came in goes out as it was; half a surrogate pair, which strict servers
