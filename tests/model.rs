@@ -505,13 +505,22 @@ async fn an_answer_cut_off_before_its_first_token_says_that_the_prompt_is_too_lo
                     "usage": {"prompt_tokens": 4000, "completion_tokens": tokens}}),
         )
     };
-    let (_stub, model) = replies([reply(0), reply(1)]);
+    let cut = json!({"role": "assistant", "content": null, "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{"}}]});
+    let call = Reply::json(
+        200,
+        &json!({"choices": [{"message": cut, "finish_reason": "length"}],
+                "usage": {"prompt_tokens": 4000, "completion_tokens": 0}}),
+    );
+    let (_stub, model) = replies([reply(0), reply(1), call]);
     let error = model.complete(&hello(), soon()).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::ContextTooLong);
     assert!(error.overflow().is_some());
     // What thought first has used tokens.
     let answer = model.complete(&hello(), soon()).await.unwrap();
     assert_eq!(answer.stop, Stop::Length);
+    // A server that does not count what was cut off.
+    let answer = model.complete(&hello(), soon()).await.unwrap();
+    assert_eq!((answer.stop, answer.tool_calls.len()), (Stop::Length, 0));
 }
 
 #[tokio::test]

@@ -170,6 +170,22 @@ fn calls_of_a_model_that_was_told_to_do_without_tools_are_not_made() {
         reason(&step(last, again)),
         Some(FinishReason::IterationLimit)
     );
+    // One that will not hear ends with what there is, and is no fault of the tools.
+    let refusal = || {
+        let Entry::Returned { position, outcome } = returned(1) else {
+            panic!("no result");
+        };
+        let status = OutcomeStatus::Refused;
+        let outcome = ToolOutcome { status, ..outcome };
+        Entry::Returned { position, outcome }
+    };
+    let stubborn = (0..3).flat_map(|_| [Entry::Answered(answer(None, 1)), refusal()]);
+    let many = Limits {
+        max_iterations: 10,
+        ..limits
+    };
+    let end = step(many, stubborn.collect());
+    assert_eq!(reason(&end), Some(FinishReason::IterationLimit));
 }
 
 #[test]

@@ -39,6 +39,10 @@ impl Conversation {
             Stop::Done if hygiene::goes_round_in_circles(&self.rounds) => {
                 Some(Outcome::unfinished(FinishReason::IterationLimit))
             }
+            // It asks for tools again and again that it may not use.
+            Stop::Done if without_tools && hygiene::went_wrong_too_often(&self.rounds) => {
+                Some(Outcome::unfinished(FinishReason::IterationLimit))
+            }
             Stop::Done if hygiene::went_wrong_too_often(&self.rounds) => {
                 Some(Outcome::Failed(went_wrong(round)))
             }

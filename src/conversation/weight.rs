@@ -21,7 +21,7 @@ pub fn most(lines: &[PromptMessage]) -> u64 {
     sum(lines, |text| text.len() as u64)
 }
 
-/// The tokens of what others than the model say, in words: they cannot weigh less.
+/// The tokens of what others than the model say, in words.
 #[must_use]
 pub fn least(lines: &[PromptMessage], count: Count<'_>) -> u64 {
     let texts = |line: &PromptMessage| match line {

@@ -19,9 +19,9 @@ pub struct Along<'a> {
     pub ear: Option<&'a Ear>,
     /// Who says when it may be made.
     pub permit: Option<&'a dyn Permit>,
-    /// It was tried in place before, of late: once is enough now. Who asks again and again makes the trouble of a
-    /// server greater.
-    pub once: bool,
+    /// How often it was tried in vain before: the more, the less it is tried in place. Who asks again and again makes
+    /// the trouble of a server greater.
+    pub before: u32,
 }
 
 impl fmt::Debug for Along<'_> {

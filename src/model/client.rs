@@ -14,6 +14,7 @@ use super::gate::{Gate, spread};
 use super::legal::lines;
 use super::retry::{self, LONGEST_WAIT_IN_PLACE, Next};
 use super::server::{Dialect, Server};
+use super::spoken::is_bare;
 use super::stream::{Ear, Heard};
 use super::throttle::{Load, Throttle};
 use super::transport::{Stream, http_client, verdict};
@@ -147,7 +148,11 @@ impl Inner {
         &self,
         prompt: &Prompt,
         deadline: Deadline,
-        Along { ear, permit, once }: Along<'_>,
+        Along {
+            ear,
+            permit,
+            before,
+        }: Along<'_>,
     ) -> Result<Answer, ModelError> {
         let profile = self.config.profile(&prompt.model);
         let mut asking = Asking {
@@ -208,9 +213,9 @@ impl Inner {
                 tracing::info!(mend = ?verdict.mend, "the model wants to be asked in another way");
                 continue;
             }
-            let next = retry::after(&verdict, attempts, deadline.left(), fastrand::f64());
-            match next {
-                Next::Again(wait) if !once => {
+            let so_far = (before, attempts);
+            match retry::after(&verdict, so_far, deadline.left(), fastrand::f64()) {
+                Next::Again(wait) => {
                     meter::model_called_again();
                     tracing::warn!(
                         error.status = verdict.refusal.status,
@@ -222,7 +227,7 @@ impl Inner {
                     }
                     tokio::time::sleep(wait).await;
                 }
-                Next::Again(_) | Next::GiveUp => {
+                Next::GiveUp => {
                     return Err(failure(asking.server, verdict, attempts));
                 }
             }
@@ -348,9 +353,11 @@ fn leaves_no_room(answer: &Answer) -> bool {
     let Usage {
         input_tokens,
         output_tokens,
+        reasoning_tokens,
         ..
     } = answer.usage;
-    answer.stop == Stop::Length && is_empty && input_tokens > 0 && output_tokens == 0
+    let says_nothing = is_empty && input_tokens > 0 && output_tokens == 0 && reasoning_tokens == 0;
+    answer.stop == Stop::Length && says_nothing && is_bare(&answer.message)
 }
 
 fn failure(server: &Server, verdict: Verdict, attempts: u32) -> ModelError {

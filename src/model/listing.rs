@@ -29,7 +29,7 @@ pub(super) async fn ask(server: &Server, model: &str) -> Result<String, Verdict>
     Ok(if server.is_resource() {
         // What is listed there are models, what is asked are deployments.
         format!("{url} answers")
-    } else if ids.iter().any(|id| id == model) {
+    } else if ids.iter().any(|id| is_name(id, model)) {
         format!("{url} answers and has {model}")
     } else if ids.is_empty() {
         format!("{url} answers; it lists no models")
@@ -57,7 +57,12 @@ async fn try_key(server: &Server, model: &str) -> Result<(), Verdict> {
 /// Whether a server that is asked for nothing does not know the model.
 async fn try_model(server: &Server, model: &str) -> Result<(), Verdict> {
     match ask_for_nothing(server, model).await {
-        Err(verdict) if verdict.refusal.status == Some(404) => Err(verdict),
+        Err(verdict)
+            if verdict.refusal.status == Some(404)
+                && verdict.refusal.what.to_ascii_lowercase().contains("model") =>
+        {
+            Err(verdict)
+        }
         Ok(_) | Err(_) => Ok(()),
     }
 }
@@ -65,9 +70,18 @@ async fn try_model(server: &Server, model: &str) -> Result<(), Verdict> {
 /// Asks for an answer to nothing, which every server refuses and none charges for. Keys and models come first.
 async fn ask_for_nothing(server: &Server, model: &str) -> Result<Bytes, Verdict> {
     let base = server.config.base_url.trim_end_matches('/');
-    let url = format!("{base}{}", server.path(Dialect::Completions, model));
-    let nothing = serde_json::json!({"model": model, "messages": []});
+    let dialect = server.dialect();
+    let url = format!("{base}{}", server.path(dialect, model));
+    let nothing = match dialect {
+        Dialect::Completions => serde_json::json!({"model": model, "messages": []}),
+        Dialect::Responses => serde_json::json!({"model": model, "input": []}),
+    };
     server.transport.post(&url, nothing.to_string()).await
+}
+
+/// Whether a listed id is what `model` asks for. Ollama lists tags, of which `latest` need not be said.
+fn is_name(id: &str, model: &str) -> bool {
+    id.strip_suffix(":latest").unwrap_or(id) == model || id == model
 }
 
 /// The ids of a listing of models: `{"data": [{"id": …}]}`.

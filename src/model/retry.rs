@@ -32,16 +32,23 @@ pub(super) enum Next {
     GiveUp,
 }
 
-/// What follows the `attempts`-th attempt, with `left` until the deadline. `random` is in `0..1`.
-pub(super) fn after(verdict: &Verdict, attempts: u32, left: Duration, random: f64) -> Next {
+/// What follows the `attempts`-th attempt of a call that was tried in vain `before`, with `left` until the deadline. `random`
+/// is in `0..1`. A job that is run five times comes to nine attempts at most.
+pub(super) fn after(
+    verdict: &Verdict,
+    (before, attempts): (u32, u32),
+    left: Duration,
+    random: f64,
+) -> Next {
     let Fault::Retry { after } = verdict.fault else {
         return Next::GiveUp;
     };
     let says_soon = after.is_some_and(|after| (CLEAR..=SOON).contains(&after));
-    let most = if says_soon && verdict.most_attempts == MOST_ATTEMPTS {
-        MOST_ATTEMPTS_SOON
-    } else {
-        verdict.most_attempts
+    let most = match before {
+        0 if says_soon && verdict.most_attempts == MOST_ATTEMPTS => MOST_ATTEMPTS_SOON,
+        0 => verdict.most_attempts,
+        1 | 2 if !says_soon => verdict.most_attempts.min(2),
+        1.. => 1,
     };
     if attempts >= most {
         return Next::GiveUp;
@@ -88,10 +95,10 @@ mod tests {
     #[test]
     fn the_backoff_trebles_with_each_attempt_and_half_of_it_is_chance() {
         assert_eq!(
-            after(&busy(None), 1, LONG, 0.0),
+            after(&busy(None), (0, 1), LONG, 0.0),
             Next::Again(Duration::from_millis(125))
         );
-        let most = |attempts| after(&busy(None), attempts, LONG, 1.0);
+        let most = |attempts| after(&busy(None), (0, attempts), LONG, 1.0);
         assert_eq!(most(1), Next::Again(Duration::from_millis(250)));
         assert_eq!(most(2), Next::Again(Duration::from_millis(750)));
         assert_eq!(most(3), Next::GiveUp);
@@ -105,7 +112,7 @@ mod tests {
         };
         for attempts in [6, 30, u32::MAX - 1] {
             assert_eq!(
-                after(&patient, attempts, LONG, 1.0),
+                after(&patient, (0, attempts), LONG, 1.0),
                 Next::Again(LONGEST_BACKOFF)
             );
         }
@@ -114,27 +121,30 @@ mod tests {
     #[test]
     fn a_servers_wait_is_kept_in_full_and_only_lengthened() {
         let wait = Duration::from_secs(2);
-        assert_eq!(after(&busy(Some(wait)), 1, LONG, 0.0), Next::Again(wait));
+        assert_eq!(
+            after(&busy(Some(wait)), (0, 1), LONG, 0.0),
+            Next::Again(wait)
+        );
         let more = Next::Again(wait.mul_f64(1.05));
-        assert_eq!(after(&busy(Some(wait)), 1, LONG, 1.0), more);
+        assert_eq!(after(&busy(Some(wait)), (0, 1), LONG, 1.0), more);
     }
 
     #[test]
     fn who_says_when_is_believed_and_who_says_at_once_is_not_asked_at_once() {
         let ms = Duration::from_millis;
-        let third = |after| super::after(&busy(Some(after)), 3, LONG, 1.0);
+        let third = |after| super::after(&busy(Some(after)), (0, 3), LONG, 1.0);
         assert_eq!(third(ms(100)), Next::Again(ms(105)));
         assert_eq!(third(ms(2000)), Next::Again(ms(2100)));
         assert_eq!(third(ms(2001)), Next::GiveUp);
         assert_eq!(third(ms(99)), Next::GiveUp);
-        let fifth = super::after(&busy(Some(ms(500))), 5, LONG, 1.0);
+        let fifth = super::after(&busy(Some(ms(500))), (0, 5), LONG, 1.0);
         assert_eq!(fifth, Next::GiveUp);
         assert_eq!(
-            super::after(&busy(Some(ms(0))), 2, LONG, 1.0),
+            super::after(&busy(Some(ms(0))), (0, 2), LONG, 1.0),
             Next::Again(ms(750))
         );
         assert_eq!(
-            super::after(&busy(Some(ms(500))), 2, LONG, 1.0),
+            super::after(&busy(Some(ms(500))), (0, 2), LONG, 1.0),
             Next::Again(ms(525))
         );
     }
@@ -142,30 +152,48 @@ mod tests {
     #[test]
     fn a_long_wait_is_the_callers() {
         let at_most = busy(Some(LONGEST_WAIT_IN_PLACE));
-        assert_ne!(after(&at_most, 1, LONG, 0.0), Next::GiveUp);
+        assert_ne!(after(&at_most, (0, 1), LONG, 0.0), Next::GiveUp);
         let more = busy(Some(LONGEST_WAIT_IN_PLACE + Duration::from_millis(1)));
-        assert_eq!(after(&more, 1, LONG, 0.0), Next::GiveUp);
+        assert_eq!(after(&more, (0, 1), LONG, 0.0), Next::GiveUp);
     }
 
     #[test]
     fn nothing_is_waited_for_beyond_the_deadline() {
         let verdict = busy(Some(Duration::from_secs(1)));
         assert_eq!(
-            after(&verdict, 1, Duration::from_secs(1), 0.0),
+            after(&verdict, (0, 1), Duration::from_secs(1), 0.0),
             Next::GiveUp
         );
-        assert_eq!(after(&busy(None), 1, Duration::ZERO, 0.0), Next::GiveUp);
+        assert_eq!(
+            after(&busy(None), (0, 1), Duration::ZERO, 0.0),
+            Next::GiveUp
+        );
     }
 
     #[test]
     fn a_timeout_is_tried_once_more_and_a_refusal_never() {
         let timeout = Verdict::timeout(LONG);
-        assert_ne!(after(&timeout, 1, LONG, 0.0), Next::GiveUp);
-        assert_eq!(after(&timeout, 2, LONG, 0.0), Next::GiveUp);
+        assert_ne!(after(&timeout, (0, 1), LONG, 0.0), Next::GiveUp);
+        assert_eq!(after(&timeout, (0, 2), LONG, 0.0), Next::GiveUp);
         let refused = Verdict {
             fault: Fault::Permanent,
             ..busy(None)
         };
-        assert_eq!(after(&refused, 1, LONG, 0.0), Next::GiveUp);
+        assert_eq!(after(&refused, (0, 1), LONG, 0.0), Next::GiveUp);
+    }
+
+    #[test]
+    fn a_call_that_failed_before_is_tried_less_and_less() {
+        let tries = |verdict: &Verdict, before: u32| {
+            let again =
+                |attempts: &u32| after(verdict, (before, *attempts), LONG, 0.5) != Next::GiveUp;
+            1 + (1..20).take_while(again).count()
+        };
+        let down = busy(None);
+        let each: Vec<_> = (0..6).map(|before| tries(&down, before)).collect();
+        assert_eq!(each, [3, 2, 2, 1, 1, 1]);
+        let soon = busy(Some(Duration::from_secs(1)));
+        let each: Vec<_> = (0..6).map(|before| tries(&soon, before)).collect();
+        assert_eq!(each, [5, 1, 1, 1, 1, 1]);
     }
 }

@@ -105,6 +105,17 @@ pub(super) fn is_output(sent: &RawValue) -> bool {
     sent.get().starts_with('[')
 }
 
+/// Whether what a provider sent holds nothing but who speaks: no thought, no call, no word.
+pub(super) fn is_bare(sent: &RawValue) -> bool {
+    if is_output(sent) {
+        let mut items = elements(sent).into_iter();
+        return items.all(|item| kind(&Fields::read(item)) == "message");
+    }
+    let is_nothing = |json: &RawValue| matches!(json.get(), "null" | "\"\"" | "[]" | "{}");
+    let mut fields = Fields::read(sent).0.into_iter();
+    fields.all(|(key, json)| key == "role" || is_nothing(json))
+}
+
 /// The type of an item of Responses.
 pub(super) fn kind(fields: &Fields<'_>) -> String {
     fields.find("type").and_then(text).unwrap_or_default()

@@ -180,10 +180,9 @@ impl Transport {
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {
-    let kind = headers
-        .get(CONTENT_TYPE)
-        .and_then(|kind| kind.to_str().ok());
-    kind.is_some_and(|kind| kind.trim_start().starts_with("text/event-stream"))
+    let kinds = headers.get_all(CONTENT_TYPE).iter();
+    let mut kinds = kinds.filter_map(|kind| kind.to_str().ok());
+    kinds.any(|kind| kind.trim_start().starts_with("text/event-stream"))
 }
 
 /// What was escaped when it came in goes out as it was; half a surrogate pair, which strict servers

@@ -143,7 +143,7 @@ pub(super) fn starting(offer: &Offer, next: &Step) -> Vec<u32> {
     match next {
         Step::CallTools(calls) => calls
             .iter()
-            .filter(|call| offer.find(&call.call.name).is_some())
+            .filter(|call| call.barred.is_none() && offer.find(&call.call.name).is_some())
             .map(|call| call.position)
             .collect(),
         Step::AskModel(_) | Step::AwaitApproval(_) | Step::Finish(_) => Vec::new(),

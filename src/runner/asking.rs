@@ -31,8 +31,10 @@ pub(super) enum Asked {
     Halted,
     /// Not soon: somewhere else the job may wait for this long.
     Later(Duration),
-    /// None has.
+    /// The job's own model has not.
     Failed(ModelError),
+    /// None of several has; this is what is worth telling.
+    NoneCould(ModelError),
 }
 
 /// An answer, and when it came.
@@ -50,7 +52,7 @@ impl Runner {
         question: &Question<'_>,
         progress: &Progress,
     ) -> Asked {
-        let at = (question.ask.iteration, progress.gaps, progress.failures > 0);
+        let at = (question.ask.iteration, progress.gaps, progress.failures);
         let fallbacks = &self.models.profile(&job.model).fallbacks;
         if fallbacks.is_empty() {
             return self.ask_one(job, question.prompt, at).await;
@@ -68,15 +70,18 @@ impl Runner {
             };
             match asked {
                 Asked::Failed(error) if error.lets_others_try() => {
-                    self.standby.rest(name, Instant::now());
+                    // One that is held back says so at once, whoever asks.
+                    if error.held_for().is_none() {
+                        self.standby.rest(name, Instant::now());
+                    }
                     tracing::warn!(model.name = name, %error, "the model stays down");
-                    failed = Some(worth_telling(failed, error));
+                    failed = Some(worth_telling(failed, (error, name == &*job.model)));
                 }
                 Asked::Failed(error @ ModelError::Deadline { .. }) => return Asked::Failed(error),
                 // What one that stands in does not take, the job's own may.
                 Asked::Failed(error) if name != &*job.model => {
                     tracing::warn!(model.name = name, %error, "the model cannot stand in");
-                    failed = Some(worth_telling(failed, error));
+                    failed = Some(worth_telling(failed, (error, false)));
                 }
                 // Others may have room where the limit of one that stands in is used up.
                 Asked::Later(wait) if name != &*job.model => later = Some(wait),
@@ -84,10 +89,13 @@ impl Runner {
                     self.standby.wake(name);
                     return Asked::Answered(answered);
                 }
-                asked @ (Asked::Halted | Asked::Later(_) | Asked::Failed(_)) => return asked,
+                asked @ (Asked::Halted
+                | Asked::Later(_)
+                | Asked::Failed(_)
+                | Asked::NoneCould(_)) => return asked,
             }
         }
-        let failed = failed.map(Asked::Failed);
+        let failed = failed.map(|(error, _)| Asked::NoneCould(error));
         failed.or(later.map(Asked::Later)).unwrap_or(Asked::Halted)
     }
 
@@ -99,7 +107,7 @@ impl Runner {
         question: &Question<'_>,
         progress: &Progress,
     ) -> Asked {
-        let at = (question.ask.iteration, progress.gaps, progress.failures > 0);
+        let at = (question.ask.iteration, progress.gaps, progress.failures);
         let prompt = self.prompt_for(name, job, question, progress).await;
         let asked = self.ask_one(job, &prompt, at).await;
         let Asked::Failed(error) = &asked else {
@@ -153,7 +161,7 @@ impl Runner {
         &self,
         job: &JobInHand,
         prompt: &Prompt,
-        (round, gaps, once): (u32, u64, bool),
+        (round, gaps, before): (u32, u64, u32),
     ) -> Asked {
         let deadline = self.deadline(job);
         let permission = Permission::new(self, job, prompt, gaps).telling(round);
@@ -162,7 +170,7 @@ impl Runner {
         let along = Along {
             ear: Some(&ear),
             permit: Some(&permission),
-            once,
+            before,
         };
         let asked = tokio::select! {
             biased;
@@ -200,12 +208,18 @@ pub(super) fn restarted(iteration: u32, error: &ModelError) -> Happening {
     }
 }
 
-/// Of two failures the one that decides what becomes of the job: the first after which it may be tried
-/// again, else the first.
-fn worth_telling(first: Option<ModelError>, next: ModelError) -> ModelError {
-    let passes = |error: &ModelError| matches!(error.fault(), Fault::Retry { .. });
+/// A failure, and whether it is of the job's own model.
+type Failing = (ModelError, bool);
+
+/// Of two failures the one that decides what becomes of the job: one after which it may be tried again, if a
+/// model was asked at all; else what the job's own model says; else the first.
+fn worth_telling(first: Option<Failing>, next: Failing) -> Failing {
+    let rank = |(error, is_own): &Failing| {
+        let passes = matches!(error.fault(), Fault::Retry { .. });
+        (passes, error.held_for().is_none(), *is_own && !passes)
+    };
     match first {
-        Some(first) if passes(&first) || !passes(&next) => first,
+        Some(first) if rank(&first) >= rank(&next) => first,
         Some(_) | None => next,
     }
 }

@@ -117,7 +117,7 @@ impl Runner {
         let quarter = self.window(job, &job.model).map(|window| window.tokens / 4);
         let most = quarter.and_then(|quarter| u32::try_from(quarter).ok());
         let options = ModelOptions {
-            max_output_tokens: Some(most.unwrap_or(MOST_TOKENS).min(MOST_TOKENS)),
+            max_output_tokens: Some(most.unwrap_or(MOST_TOKENS).clamp(1, MOST_TOKENS)),
             ..ModelOptions::default()
         };
         let prompt = Prompt {

@@ -102,6 +102,8 @@ pub(super) enum Flow {
     Over(Ran),
 }
 
+/// Of the runs of a job that ended because its model was held back, each of this number counts as failed.
+const MOST_HELD: i32 = 5;
 /// How often a worker that was not heard looks whether it is again.
 const LISTENING: std::time::Duration = std::time::Duration::from_millis(100);
 
@@ -297,9 +299,10 @@ impl Runner {
                 job.events.say(|| restarted(round, &error));
                 return Ok(Flow::GoOn(progress));
             }
-            Asked::Failed(error) => {
-                // Nothing failed where nothing was asked.
-                if let Some(wait) = error.held_for() {
+            Asked::Failed(error) | Asked::NoneCould(error) => {
+                // Nothing failed where nothing was asked; but no job waits so for ever.
+                let is_patient = job.claimed.run.attempt % MOST_HELD != 0;
+                if let Some(wait) = error.held_for().filter(|_| is_patient) {
                     let wait = wait.mul_f64(1.0 + 0.05 * fastrand::f64());
                     let postponed = self.postpone(job, progress, (wait, "the model is held back"));
                     return Ok(Flow::Over(Box::pin(postponed).await?));

@@ -499,7 +499,7 @@ async fn a_job_that_is_longer_than_its_model_takes_is_not_sent() {
     setup
         .set("CHAT_MODEL_CONFIG", path)
         .run(async |s| {
-            let long = with(ask(&words(1, 8000)), "model", "small");
+            let long = with(ask(&words(1, 16_000)), "model", "small");
             let result = s.answer(&long).await;
             assert_eq!(
                 (&result["status"], &result["error"]["code"]),
@@ -510,7 +510,7 @@ async fn a_job_that_is_longer_than_its_model_takes_is_not_sent() {
             assert!(message.contains("is 1000"), "{message}");
             assert_eq!(s.model.requests().len(), 0);
             // Where nothing is known of the model, it decides.
-            let elsewhere = s.answer(&ask(&words(1, 8000))).await;
+            let elsewhere = s.answer(&ask(&words(1, 16_000))).await;
             assert_eq!(elsewhere["status"], "completed", "{elsewhere}");
         })
         .await;

@@ -259,6 +259,34 @@ async fn what_one_that_stands_in_does_not_take_another_may() {
         .await;
 }
 
+/// A model that is held back was not asked, and those that stand in for it were: that counts.
+#[tokio::test]
+async fn a_job_whose_model_is_held_back_and_whose_stand_ins_fail_has_failed() {
+    let script = |request: &Value| {
+        if request["model"] == "primary" {
+            return Reply::error(429, "requests", "rate_limit_exceeded", "Slow down")
+                .with_header("retry-after", "60");
+        }
+        Reply::error(500, "server_error", "", "Broken")
+    };
+    models(Setup::new())
+        .model(script)
+        .run(async |s| {
+            let job = with(ask("x"), "model", "primary");
+            for _ in 0..2 {
+                let id = s.send(&job).await;
+                let row = s.waits(&id, "retry").await;
+                assert_eq!(row["failures"], 1, "{row}");
+            }
+            let requests = s.model.requests();
+            let primary = requests
+                .iter()
+                .filter(|request| request.body["model"] == "primary");
+            assert_eq!(primary.count(), 1);
+        })
+        .await;
+}
+
 #[tokio::test]
 async fn a_request_that_is_wrong_everywhere_is_not_sent_to_others() {
     models(Setup::new())

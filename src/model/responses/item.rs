@@ -3,7 +3,7 @@
 //! Shapes: <https://platform.openai.com/docs/api-reference/responses/create>.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -112,6 +112,8 @@ pub(super) fn items<'a>(lines: &'a [Line<'a>], reasoning: Reasoning) -> Vec<Item
 #[derive(Default)]
 struct Ids<'a> {
     taken: HashSet<Cow<'a, str>>,
+    /// The number that the next call of an id is tried with, where the id was taken.
+    next: HashMap<Cow<'a, str>, u32>,
     /// Those of the last answer that have another id here.
     renamed: Vec<(Cow<'a, str>, String)>,
 }
@@ -125,11 +127,14 @@ impl<'a> Ids<'a> {
             if self.taken.insert(id.clone()) {
                 return Named { call, id };
             }
-            let others = (2..).map(|number: u32| format!("{id}_{number}"));
-            let mut free = others.filter(|other| !self.taken.contains(other.as_str()));
-            let other = free.next().unwrap_or_default();
-            drop(free);
-            self.taken.insert(Cow::Owned(other.clone()));
+            let number = self.next.entry(id.clone()).or_insert(2);
+            let other = loop {
+                let other = format!("{id}_{number}");
+                *number += 1;
+                if self.taken.insert(Cow::Owned(other.clone())) {
+                    break other;
+                }
+            };
             self.renamed.push((id, other.clone()));
             Named {
                 call,

@@ -172,6 +172,7 @@ fn calls_come_together_in_all_the_ways_in_use() {
         json!([{"index": 0, "id": "", "function": function("add", "{\"a\":")}]),
         json!([{"index": 0, "id": "", "function": function("add", "2}")}]),
         json!([{"index": 0, "id": "", "function": function("add", "")}]),
+        json!([{"index": 0, "id": "", "function": function("add", "{\"a\":2}")}]),
     ];
     assert_eq!(
         calls(&always_0_and_no_id),

@@ -114,10 +114,10 @@ impl<'a> Delta<'a> {
         delta
     }
 
-    /// Whether its arguments look like the first of a call.
+    /// Whether its arguments are a text that looks like the first of a call.
     fn begins_object(&self) -> bool {
         let json = self.arguments.map_or("", RawValue::get);
-        json.trim_start_matches('"').trim_start().starts_with('{')
+        json.starts_with('"') && inside(json).trim_start().starts_with('{')
     }
 
     fn read_function(&mut self, json: &'a RawValue) {
@@ -146,7 +146,7 @@ impl Call {
         // A name again, with no id to tell: the same call, unless that has all it needs.
         let is_other = self.has_arguments() && delta.name != self.name;
         // Nothing goes on behind a whole object.
-        let begins = delta.index.is_none() || delta.begins_object();
+        let begins = delta.index.is_none() || (delta.begins_object() && !self.repeats(delta));
         is_other || (begins && self.has_all_arguments())
     }
 
@@ -154,6 +154,13 @@ impl Call {
     fn has_all_arguments(&self) -> bool {
         let text = serde_json::from_str::<String>(&format!("\"{}\"", self.arguments));
         self.whole.is_some() || text.is_ok_and(|text| is_object(&text))
+    }
+
+    /// Whether `delta` says all over again what is there: the last word of some servers is the whole call.
+    fn repeats(&self, delta: &Delta<'_>) -> bool {
+        delta
+            .arguments
+            .is_some_and(|json| inside(json.get()) == self.arguments)
     }
 
     fn has_arguments(&self) -> bool {
@@ -166,7 +173,10 @@ impl Call {
             delta.id.clone_into(&mut self.id);
         }
         self.add_name(delta.name);
+        // With its name, and whole again: it is said twice.
+        let is_said = !delta.name.is_empty() && self.repeats(delta) && self.has_all_arguments();
         match delta.arguments {
+            Some(_) if is_said => {}
             Some(json) if json.get().starts_with('"') => {
                 self.arguments.push_str(inside(json.get()));
             }
