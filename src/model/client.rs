@@ -227,9 +227,7 @@ impl Inner {
                     }
                     tokio::time::sleep(wait).await;
                 }
-                Next::GiveUp => {
-                    return Err(failure(asking.server, verdict, attempts));
-                }
+                Next::GiveUp => return Err(failure(asking.server, verdict, attempts)),
             }
         }
     }

@@ -116,19 +116,10 @@ impl ModelError {
     /// How long its model is held back, if that is why it was not even asked.
     #[must_use]
     pub fn held_for(&self) -> Option<Duration> {
-        match self {
-            Self::Unavailable { refused, after } if refused.attempts == 0 => *after,
-            Self::Client(_)
-            | Self::Rejected(_)
-            | Self::Auth(_)
-            | Self::Quota(_)
-            | Self::ContextTooLong(_)
-            | Self::ContentFiltered(_)
-            | Self::Unavailable { .. }
-            | Self::Protocol { .. }
-            | Self::NotPermitted
-            | Self::Deadline { .. } => None,
-        }
+        let Self::Unavailable { refused, after } = self else {
+            return None;
+        };
+        after.filter(|_| refused.attempts == 0)
     }
 
     /// How much too long the prompt was, as far as that was said; none if that was not the trouble.

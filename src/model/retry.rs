@@ -33,7 +33,8 @@ pub(super) enum Next {
 }
 
 /// What follows the `attempts`-th attempt of a call that was tried in vain `before`, with `left` until the deadline. `random`
-/// is in `0..1`. A job that is run five times comes to nine attempts at most.
+/// is in `0..1`. A job that is run five times comes to nine attempts, or eleven where its server names short waits at first
+/// and none later.
 pub(super) fn after(
     verdict: &Verdict,
     (before, attempts): (u32, u32),

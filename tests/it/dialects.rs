@@ -16,12 +16,6 @@ price = { input = 1000000, output = 1000000 }
 context_window = 2000
 "#;
 
-fn models(setup: Setup) -> Setup {
-    let path = setup.file("models.toml");
-    std::fs::write(&path, MODELS).expect("CHAT_MODEL_CONFIG");
-    setup.set("CHAT_MODEL_CONFIG", path)
-}
-
 fn call(id: &str, name: &str, arguments: &str) -> Value {
     json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}})
 }
@@ -131,7 +125,7 @@ async fn rows(s: &Scenario) -> Vec<Value> {
 
 async fn converse(api: &str) -> (Vec<Value>, Vec<Value>) {
     let seen = std::sync::Mutex::new((Vec::new(), Vec::new()));
-    let setup = models(Setup::new().calc()).model(script);
+    let setup = Setup::new().calc().models(MODELS).model(script);
     setup
         .set("CHAT_API", api)
         .set("CHAT_MODEL", "gpt-5.5")
@@ -211,7 +205,7 @@ async fn the_same_conversations_over_both_apis_end_with_the_same_rows() {
 
 #[tokio::test]
 async fn a_model_that_stays_down_has_another_answer_in_its_stead_and_the_record_says_so() {
-    models(Setup::new().calc())
+    Setup::new().calc().models(MODELS)
         .model(script)
         .run(async |s| {
             let result = s.answer(&with(ask("one tool"), "model", "primary")).await;
@@ -249,7 +243,8 @@ async fn what_one_that_stands_in_does_not_take_another_may() {
         }
         script(request)
     };
-    models(Setup::new())
+    Setup::new()
+        .models(MODELS)
         .model(script)
         .run(async |s| {
             let result = s.answer(&with(ask("plain"), "model", "primary")).await;
@@ -269,7 +264,8 @@ async fn a_job_whose_model_is_held_back_and_whose_stand_ins_fail_has_failed() {
         }
         Reply::error(500, "server_error", "", "Broken")
     };
-    models(Setup::new())
+    Setup::new()
+        .models(MODELS)
         .model(script)
         .run(async |s| {
             let job = with(ask("x"), "model", "primary");
@@ -289,7 +285,8 @@ async fn a_job_whose_model_is_held_back_and_whose_stand_ins_fail_has_failed() {
 
 #[tokio::test]
 async fn a_request_that_is_wrong_everywhere_is_not_sent_to_others() {
-    models(Setup::new())
+    Setup::new()
+        .models(MODELS)
         .replies([Reply::error(
             400,
             "invalid_request_error",
@@ -311,7 +308,8 @@ async fn a_key_or_an_account_that_is_no_good_lets_others_answer() {
         (429, "insufficient_quota"),
         (404, "model_not_found"),
     ] {
-        models(Setup::new())
+        Setup::new()
+            .models(MODELS)
             .replies([
                 Reply::error(status, "invalid_request_error", code, "No"),
                 Reply::text("Hi"),

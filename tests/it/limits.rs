@@ -8,12 +8,6 @@ use crate::scenario::{Setup, ask, with};
 use crate::stub_model::Reply;
 
 /// The stub counts a byte of text as a quarter of a token and a little; the figures here leave room.
-fn models(setup: Setup, text: &str) -> Setup {
-    let path = setup.file("models.toml");
-    std::fs::write(&path, text).expect("CHAT_MODEL_CONFIG");
-    setup.set("CHAT_MODEL_CONFIG", path)
-}
-
 const PRICED: &str = r#"
 [models."gpt-4o-mini"]
 price = { input = 1000000, output = 2000000 }
@@ -21,7 +15,7 @@ price = { input = 1000000, output = 2000000 }
 
 #[tokio::test]
 async fn an_answer_costs_what_its_tokens_cost_in_rows_results_and_views() {
-    models(Setup::new().calc(), PRICED)
+    Setup::new().calc().models(PRICED)
         .run(async |s| {
             let id = s.send(&ask("What is 20 plus 22?")).await;
             let result = s.result_of(&id).await.json();
@@ -45,7 +39,9 @@ async fn an_answer_costs_what_its_tokens_cost_in_rows_results_and_views() {
 
 #[tokio::test]
 async fn a_job_ends_when_its_money_is_spent_and_costs_nothing_where_prices_are_unknown() {
-    models(Setup::new().calc(), PRICED)
+    Setup::new()
+        .calc()
+        .models(PRICED)
         .run(async |s| {
             let budget = |usd| {
                 with(
@@ -103,7 +99,9 @@ async fn budgets_are_kept_where_the_server_counts_nothing() {
         }
         uncounted(&asks, "tool_calls")
     };
-    models(Setup::new().calc(), PRICED)
+    Setup::new()
+        .calc()
+        .models(PRICED)
         .model(script)
         .run(async |s| {
             let text = "one and two? ".repeat(40);
@@ -149,7 +147,8 @@ async fn budgets_are_kept_where_the_server_counts_nothing() {
 
 #[tokio::test]
 async fn a_user_who_has_spent_the_day_is_refused_and_others_are_not() {
-    models(Setup::new(), PRICED)
+    Setup::new()
+        .models(PRICED)
         .set("CHAT_USER_DAILY_COST", "1")
         .model(|_| Reply::text("here you are"))
         .run(async |s| {
@@ -179,7 +178,7 @@ async fn a_user_who_has_spent_the_day_is_refused_and_others_are_not() {
 #[tokio::test]
 async fn two_workers_keep_a_limit_together_and_nothing_fails_for_it() {
     let limit = "[models.\"gpt-4o-mini\"]\nrequests_per_minute = 60\n";
-    models(Setup::new(), limit)
+    Setup::new().models(limit)
         .replicas(2)
         .model(|_| Reply::text("here you are"))
         .run(async |s| {
@@ -205,7 +204,9 @@ async fn two_workers_keep_a_limit_together_and_nothing_fails_for_it() {
 #[tokio::test]
 async fn a_call_whose_turn_is_far_waits_as_a_row_and_holds_no_slot() {
     let limit = "[models.\"slow\"]\nrequests_per_minute = 1\n";
-    models(Setup::new().set("CHAT_CONCURRENCY", "1"), limit)
+    Setup::new()
+        .set("CHAT_CONCURRENCY", "1")
+        .models(limit)
         .model(|_| Reply::text("here you are"))
         .run(async |s| {
             let slow = with(ask("x"), "model", "slow");

@@ -99,6 +99,13 @@ impl Setup {
         self
     }
 
+    /// Has the workers know these models, in the TOML of `CHAT_MODEL_CONFIG`.
+    pub(crate) fn models(self, toml: &str) -> Self {
+        let path = self.file("models.toml");
+        std::fs::write(&path, toml).expect("CHAT_MODEL_CONFIG");
+        self.set("CHAT_MODEL_CONFIG", path)
+    }
+
     /// The path of a file below this test's directory.
     pub(crate) fn file(&self, name: &str) -> String {
         let path = self.directory.path().join(name);
